@@ -1,0 +1,1 @@
+"""Foundations without trading words: layouts, compiled functions, memory, atomics, clock, idling."""

@@ -1,0 +1,46 @@
+"""`@leaf` and `@hot`: how hftd compiles.
+
+`@leaf` is for small functions: force-inlined into their caller, never compiled alone, never cached alone.
+`@hot` is for loops: compiled once, kept in the sealed cache (`cache.py`) under a name that changes whenever anything the
+kernel is made of changes. Both use NumPy's error model, so that a division has no exception path.
+
+Environment, read once at import, part of every kernel's digest:
+    NUMBA_DISABLE_JIT=1    all functions run as plain Python on the interpreter twins of the intrinsics (debugging, coverage)
+    HFTD_CHECKED=1         every `row` access checks its index against the span and raises IndexError (tests, fuzzing)
+"""
+
+import os
+
+from numba import config, njit
+
+from hftd.core.cache import SealedCache
+
+INTERPRETED = bool(config.DISABLE_JIT)
+"""True where hot functions run as plain Python."""
+
+CHECKED = os.environ.get("HFTD_CHECKED", "") not in ("", "0")
+"""True where every row access is range-checked."""
+
+_registry: list = []
+
+
+def leaf(function):
+    """Compile a small function so that it melts into whatever calls it."""
+    return njit(function, forceinline=True, error_model="numpy")
+
+
+def hot(function=None, *, salt: str = ""):
+    """Compile a loop, and keep it in the sealed cache. `salt` joins the digest (a bound strategy's source)."""
+    if function is None:
+        return lambda inner: hot(inner, salt=salt)
+    dispatcher = njit(function, error_model="numpy")
+    if INTERPRETED:
+        return dispatcher
+    dispatcher._cache = SealedCache(function, f"{salt}|checked={CHECKED}")
+    _registry.append(dispatcher)
+    return dispatcher
+
+
+def kernels() -> tuple:
+    """Return every `@hot` dispatcher made in this process, in order of definition (for `warm` and the certificate)."""
+    return tuple(_registry)

@@ -1,0 +1,59 @@
+"""The control segment: what the whole daemon is doing, in words anybody may read at any time.
+
+The supervisor writes `run` and `clock`; whoever pulls the kill switch writes `kill`; each agent writes its own mark, error log
+and counters. `hftd status` reads only this, so it answers when every process is wedged.
+"""
+
+import numpy as np
+
+from hftd.core.clock import clock_dtype
+from hftd.core.layout import PAIR, layout
+from hftd.msg.enums import Role
+from hftd.shm.errlog import ROWS, error_dtype
+from hftd.shm.segment import Part
+
+STRATEGIES_MAX = 16
+MARKS = int(Role.STRATEGY) + STRATEGIES_MAX
+
+run_dtype = layout("run", PAIR * 3, [
+    ("state", "i8"),                              # RunState; the supervisor writes it
+    ("epoch", "i8"),                              # utc ns of the start: the instance's name in journals
+    ("ready_utc_ns", "i8"),
+    ("layout", "i8"),                             # index into control.config.LAYOUTS
+    ("strategies", "i8"),                         # how many there are
+    ("instruments", "i8"),                        # how many rows of the instrument table are in use
+    ("pad0", ("i8", (10,))),
+    ("kill", "i8", PAIR),                         # 0: off; else the utc ns of the pull. Read by the gateway before each send
+    ("kill_by", "i8"),                            # first eight bytes of who pulled it
+    ("pad1", ("i8", (14,))),
+    ("session_up", "i8", 2 * PAIR),               # 1 while the gateway's session is logged in and reconciled
+    ("pad2", ("i8", (15,))),
+])  # fmt: skip
+
+mark_dtype = layout("mark", PAIR, [
+    ("heartbeat", "i8"),                          # ticks: last turn; its agent writes it
+    ("cycles", "i8"),                             # turns of the duty cycle
+    ("busy", "i8"),                               # turns that found work: busy/cycles is the utilisation
+    ("state", "i8"),                              # AgentState
+    ("pid", "i8"),
+    ("starts", "i8"),                             # how often it was started; the supervisor writes it
+    ("started_utc_ns", "i8"),
+    ("core", "i8"),                               # pinned to; -1: not pinned
+    ("reason", "i8"),                             # last Reason that brought it back to Python, slices left out
+    ("idle_turns", "i8"),                         # turns since work was last found
+    ("ready", "i8"),                              # 1 when it can do its part: trading-ready is all of them
+    ("kind", "i8"),                               # Role
+    ("index", "i8"),                              # of the strategy
+    ("pad", ("i8", (3,))),
+])  # fmt: skip
+
+
+def parts() -> list[Part]:
+    """Return the parts of the control segment; they do not depend on the configuration, so any version's tools find them."""
+    return [
+        Part("run", run_dtype, 1),
+        Part("clock", clock_dtype, 1),
+        Part("marks", mark_dtype, MARKS),
+        Part("errors", error_dtype, MARKS * ROWS),
+        Part("config_path", np.dtype("u1"), 4096),
+    ]

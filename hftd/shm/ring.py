@@ -1,0 +1,267 @@
+"""Single-producer broadcast ring of 64-byte records in shared memory.
+
+    control (ring_dtype)                                         slots
+    byte 0      128             256             …                +--------+--------+--------+
+         | tail | consumer[0].. | consumer[1].. | … 8 consumers  | slot 0 | slot 1 | …      |  capacity a power of two
+                  head, state                                    +--------+--------+--------+
+                                                                  payload 56 | seq 8
+
+The producer owns `tail` and every slot; consumer i owns its `head`. Owners stand two lines apart. Sequences are free-running:
+record n (from 0) lies in slot n & mask and carries seq n + 1 once it is there; a slot that is being written carries BUSY.
+
+Two ways to see a record, the consumer's choice, the producer does the same for both:
+    `ready`      polls the slot's own seq: one line per hop, the shortest latency (event by event)
+    `available`  polls `tail`, which the producer stores once per batch (`publish`): the highest throughput
+A *gating* consumer holds the producer back: `room` refuses, the caller decides what that means. An *observer* does not: it
+copies (`observe`), checks the seq again, and counts what it lost. Invariant: 0 <= tail - slowest gating head <= capacity.
+
+A handle (`producer_dtype`, `consumer_dtype`) is the private side of one end: addresses, own cursor, cached view of the
+other's. After Agrona's, the Disruptor's and rigtorp's rings. Turned down: one ring per consumer (copies), a mutex (a dead
+holder stops everybody), a separate record array for cursors (reference counts cost more than the push).
+"""
+
+import os
+
+from hftd.core.atomics import (
+    fence_acquire,
+    fence_release,
+    load_acquire,
+    load_acquire_at,
+    load_relaxed,
+    store_relaxed,
+    store_release,
+    store_release_at,
+)
+from hftd.core.jit import leaf
+from hftd.core.layout import PAIR, layout, offset_of
+from hftd.core.memory import copy_bytes, record_at, span_dtype
+from hftd.msg.records import SEQ_OFFSET, SLOT, log_dtype
+from hftd.shm.segment import Part, Segment
+
+CONSUMERS = 8
+BUSY = -1
+FREE, GATING, OBSERVER, DETACHED = 0, 1, 2, 3
+
+ring_consumer_dtype = layout("ring_consumer", PAIR, [
+    ("head", "i8"),                               # next record to read; its consumer stores it
+    ("state", "i8"),                              # FREE, GATING, OBSERVER, DETACHED (by the producer: too slow)
+    ("pid", "i8"),
+    ("lost", "i8"),                               # records this consumer was lapped by
+    ("pad", "i8", ), ("pad1", "i8", ), ("pad2", ("i8", (10,))),
+])  # fmt: skip
+
+ring_dtype = layout("ring", PAIR * (1 + CONSUMERS), [
+    ("tail", "i8"),                               # records published; the producer stores it
+    ("capacity", "i8"),
+    ("full", "i8"),                               # times the producer found no room
+    ("pad", ("i8", (13,))),
+    ("consumers", (ring_consumer_dtype, (CONSUMERS,)), PAIR),
+])  # fmt: skip
+
+producer_dtype = layout("producer", 64, [
+    ("slots", span_dtype),
+    ("mask", "i8"),                               # capacity - 1
+    ("tail", "i8"),                               # next record to write
+    ("limit", "i8"),                              # tail may reach this before the heads must be looked at again
+    ("control", "i8"),                            # address of the ring_dtype record
+    ("published", "i8"),                          # last tail stored
+    ("pad0", "i8"),
+])  # fmt: skip
+
+consumer_dtype = layout("consumer", 64, [
+    ("slots", span_dtype),
+    ("mask", "i8"),
+    ("next", "i8"),                               # next record to read
+    ("seen", "i8"),                               # cached tail
+    ("control", "i8"),
+    ("head_at", "i8"),                            # address of our head
+    ("lost", "i8"),                               # observer: records overwritten before we read them
+])  # fmt: skip
+
+
+# ---------------------------------------------------------------- producer
+
+
+@leaf
+def room(p, count):
+    """Tell whether `count` records can be written. Looks at the consumers only when the cached limit says no."""
+    if p.limit - p.tail >= count:
+        return True
+    p.limit = _limit(p)
+    if p.limit - p.tail >= count:
+        return True
+    ring = record_at(p.control, ring_dtype)
+    store_relaxed(ring, "full", ring.full + 1)
+    return False
+
+
+@leaf
+def _limit(p):
+    ring = record_at(p.control, ring_dtype)
+    slowest = p.tail
+    for i in range(CONSUMERS):
+        consumer = ring.consumers[i]
+        if load_acquire(consumer, "state") == GATING:
+            head = load_acquire(consumer, "head")
+            if head < slowest:
+                slowest = head
+    return slowest + p.mask + 1
+
+
+@leaf
+def claim(p, dtype):
+    """Return the next slot as a record of `dtype`, to be filled and then given to `commit`. Call `room` first."""
+    slot = record_at(p.slots.base + (p.tail & p.mask) * SLOT, dtype)
+    store_relaxed(slot, "seq", BUSY)
+    fence_release()
+    return slot
+
+
+@leaf
+def commit(p, slot):
+    """Make a claimed slot visible to consumers that poll slots."""
+    p.tail += 1
+    store_release(slot, "seq", p.tail)
+
+
+@leaf
+def publish(p):
+    """Make everything committed visible to consumers that poll the tail. Once per batch."""
+    if p.published != p.tail:
+        p.published = p.tail
+        store_release_at(p.control, p.tail)
+
+
+@leaf
+def push(p, source):
+    """Append the 64-byte record at address `source` (its seq is ignored) and publish. False when the ring is full."""
+    if not room(p, 1):
+        return False
+    slot = claim(p, log_dtype)
+    copy_bytes(p.slots.base + (p.tail & p.mask) * SLOT, source, SEQ_OFFSET)
+    commit(p, slot)
+    publish(p)
+    return True
+
+
+@leaf
+def detach_slowest(p):
+    """Detach the gating consumer that is furthest behind; return its index, or -1. The md policy for a slow strategy."""
+    ring = record_at(p.control, ring_dtype)
+    found, slowest = -1, p.tail + 1
+    for i in range(CONSUMERS):
+        consumer = ring.consumers[i]
+        if load_acquire(consumer, "state") == GATING:
+            head = load_acquire(consumer, "head")
+            if head < slowest:
+                found, slowest = i, head
+    if found >= 0:
+        store_release(ring.consumers[found], "state", DETACHED)
+    return found
+
+
+# ---------------------------------------------------------------- consumer
+
+
+@leaf
+def ready(c):
+    """Tell whether the next record is there, by its slot's own seq."""
+    return load_acquire_at(c.slots.base + (c.next & c.mask) * SLOT + SEQ_OFFSET) == c.next + 1
+
+
+@leaf
+def available(c):
+    """Return how many published records wait, by the ring's tail; the tail is read only when the cached one is used up."""
+    if c.seen <= c.next:
+        c.seen = load_acquire_at(c.control)
+    return c.seen - c.next
+
+
+@leaf
+def take(c, dtype):
+    """Return the next record in place and step over it. Call `ready` or `available` first; `done` gives it back."""
+    slot = record_at(c.slots.base + (c.next & c.mask) * SLOT, dtype)
+    c.next += 1
+    return slot
+
+
+@leaf
+def done(c):
+    """Give back every record taken so far. Gating consumers call it once per batch."""
+    store_release_at(c.head_at, c.next)
+
+
+@leaf
+def detached(c):
+    """Tell whether the producer gave up on us: what follows was lost, re-join from a snapshot."""
+    return load_acquire(record_at(c.head_at, ring_consumer_dtype), "state") == DETACHED
+
+
+@leaf
+def observe(c, target):
+    """Copy the next record to address `target`. 1 done, 0 none there, -1 lapped (the loss is counted in c.lost)."""
+    at = c.slots.base + (c.next & c.mask) * SLOT
+    slot = record_at(at, log_dtype)
+    seq = load_acquire(slot, "seq")
+    if seq == c.next + 1:
+        copy_bytes(target, at, SLOT)
+        fence_acquire()
+        if load_relaxed(slot, "seq") == seq:
+            c.next += 1
+            return 1
+    tail = load_acquire_at(c.control)
+    if tail - c.next <= c.mask:
+        return 0
+    resume = tail - (c.mask + 1) // 2
+    c.lost += resume - c.next
+    c.next = resume
+    return -1
+
+
+# ---------------------------------------------------------------- cold
+
+
+def parts(capacity: int) -> list[Part]:
+    """Return the parts of a ring's segment. `capacity` is a power of two."""
+    if capacity < 2 or capacity & (capacity - 1):
+        raise ValueError(f"ring capacity must be a power of two, was {capacity}")
+    return [Part("control", ring_dtype, 1), Part("slots", log_dtype, capacity)]
+
+
+def open_producer(handle, segment: Segment) -> None:
+    """Fill a producer_dtype record for the (only) producer of `segment`; takes up where a dead one left off."""
+    control, slots = segment["control"][0], segment["slots"]
+    capacity = segment.parts["slots"].count
+    tail = int(control["tail"])
+    while int(slots["seq"][tail % capacity]) == tail + 1:
+        tail += 1
+    control["capacity"], control["tail"] = capacity, tail
+    handle["slots"]["base"], handle["slots"]["count"] = segment.address("slots"), capacity
+    handle["mask"], handle["tail"], handle["published"], handle["limit"] = capacity - 1, tail, tail, tail
+    handle["control"] = segment.address("control")
+
+
+def open_consumer(handle, segment: Segment, index: int, gating: bool = True, from_start: bool = False) -> None:
+    """Fill a consumer_dtype record for consumer `index` (0..7), starting at the tail, or with `from_start` at its old head."""
+    if not 0 <= index < CONSUMERS:
+        raise ValueError(f"ring consumer must be 0..{CONSUMERS - 1}, was {index}")
+    control = segment["control"][0]
+    capacity = segment.parts["slots"].count
+    mine = control["consumers"][index]
+    start = int(mine["head"]) if from_start else int(control["tail"])
+    mine["head"], mine["pid"], mine["lost"] = start, os.getpid(), 0
+    mine["state"] = GATING if gating else OBSERVER
+    handle["slots"]["base"], handle["slots"]["count"] = segment.address("slots"), capacity
+    handle["mask"], handle["next"], handle["seen"], handle["lost"] = capacity - 1, start, start, 0
+    handle["control"] = segment.address("control")
+    handle["head_at"] = segment.address("control") + offset_of(ring_dtype, "consumers") + index * PAIR
+
+
+def open_watcher(handle, segment: Segment) -> None:
+    """Fill a consumer_dtype record for an observer that takes no place among the consumers (CLI, notebook)."""
+    control = segment["control"][0]
+    capacity = segment.parts["slots"].count
+    start = max(int(control["tail"]) - capacity // 2, 0)
+    handle["slots"]["base"], handle["slots"]["count"] = segment.address("slots"), capacity
+    handle["mask"], handle["next"], handle["seen"], handle["lost"] = capacity - 1, start, start, 0
+    handle["control"], handle["head_at"] = segment.address("control"), 0
