@@ -12,7 +12,7 @@ import numpy as np
 class Record:
     """A view of one structured record at an address; fields by attribute or by subscript."""
 
-    __slots__ = ("_array", "_address")
+    __slots__ = ("_address", "_array")
 
     def __init__(self, array: np.ndarray):
         object.__setattr__(self, "_array", array)

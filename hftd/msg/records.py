@@ -147,6 +147,25 @@ INSTRUMENT_ANNOUNCED = 1
 INSTRUMENT_SHORT_RESTRICTED = 2  # Reg SHO price test in force
 INSTRUMENT_TEST = 4  # a test symbol: never traded
 
+# what an instrument has done for us today: the gateway, risk, each strategy and the simulated exchange keep one row each, from
+# their own view of the reports, and all must agree to the share and the cent
+position_dtype = layout("position", 128, [
+    ("bought_qty", "i8"),                         # shares
+    ("sold_qty", "i8"),
+    ("bought_cash", "i8"),                        # sum of px * qty, venue scale
+    ("sold_cash", "i8"),
+    ("fills", "i8"),
+    ("orders", "i8"),                             # accepted by the venue (a replacement counts as one)
+    ("open_buy_qty", "i8"),                       # shares of open orders, pending ones at their worst
+    ("open_sell_qty", "i8"),
+    ("open_buy_cash", "i8"),                      # px * qty of the same
+    ("open_sell_cash", "i8"),
+    ("open_orders", "i8"),
+    ("broken", "i8"),                             # fills voided by the venue (taken back out of the sums above)
+    ("last_fill_px", "i8"),
+    ("pad", ("i8", (3,))),
+])  # fmt: skip
+
 SEQ_OFFSET = offset_of(market_event_dtype, "seq")
 
 __all__ = [name for name in globals() if name.endswith("_dtype") or name.isupper()]

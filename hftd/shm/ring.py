@@ -2,7 +2,7 @@
 
     control (ring_dtype)                                         slots
     byte 0      128             256             …                +--------+--------+--------+
-         | tail | consumer[0].. | consumer[1].. | … 8 consumers  | slot 0 | slot 1 | …      |  capacity a power of two
+         | tail | consumer[0].. | consumer[1].. | … 20 consumers | slot 0 | slot 1 | …      |  capacity a power of two
                   head, state                                    +--------+--------+--------+
                                                                   payload 56 | seq 8
 
@@ -38,7 +38,7 @@ from hftd.core.memory import copy_bytes, record_at, span_dtype
 from hftd.msg.records import SEQ_OFFSET, SLOT, log_dtype
 from hftd.shm.segment import Part, Segment
 
-CONSUMERS = 8
+CONSUMERS = 20
 BUSY = -1
 FREE, GATING, OBSERVER, DETACHED = 0, 1, 2, 3
 
@@ -47,7 +47,7 @@ ring_consumer_dtype = layout("ring_consumer", PAIR, [
     ("state", "i8"),                              # FREE, GATING, OBSERVER, DETACHED (by the producer: too slow)
     ("pid", "i8"),
     ("lost", "i8"),                               # records this consumer was lapped by
-    ("pad", "i8", ), ("pad1", "i8", ), ("pad2", ("i8", (10,))),
+    ("pad", ("i8", (12,))),
 ])  # fmt: skip
 
 ring_dtype = layout("ring", PAIR * (1 + CONSUMERS), [
@@ -242,7 +242,7 @@ def open_producer(handle, segment: Segment) -> None:
 
 
 def open_consumer(handle, segment: Segment, index: int, gating: bool = True, from_start: bool = False) -> None:
-    """Fill a consumer_dtype record for consumer `index` (0..7), starting at the tail, or with `from_start` at its old head."""
+    """Fill a consumer_dtype record for consumer `index` (0..CONSUMERS-1), starting at the tail, or with `from_start` at its old head."""
     if not 0 <= index < CONSUMERS:
         raise ValueError(f"ring consumer must be 0..{CONSUMERS - 1}, was {index}")
     control = segment["control"][0]

@@ -10,7 +10,6 @@ import numpy as np
 
 from hftd.core.layout import packed
 
-
 # client to Nasdaq, each in a SoupBinTCP Unsequenced Data packet
 
 in_enter_order_dtype = packed("in_enter_order", 47, [  # 'O'

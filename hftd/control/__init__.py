@@ -1,0 +1,1 @@
+"""What a person asks for: configuration, supervision, status. Cold code only."""

@@ -1,0 +1,333 @@
+"""The configuration: TOML in, checked dataclasses out, every error naming file, key, value and what would be right.
+
+Each field below is a key; its metadata is its documentation, range and unit, from which `config/README.md` is made. Unknown keys
+are refused, with the nearest known one named. Nothing here is compiled or shared; `setup.py` of each stage turns it into records.
+"""
+
+import dataclasses
+import difflib
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli
+
+LAYOUTS = ("auto", "dedicated", "shared", "fused")
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong, and what would be right."""
+
+
+def key(default: Any, doc: str, *, unit: str = "", min: float | None = None, max: float | None = None,
+        choices: tuple = (), power_of_two: bool = False, pattern: str = "") -> Any:  # fmt: skip
+    """Declare a key of the configuration: default, documentation and what values are right."""
+    facts = {"doc": doc, "unit": unit, "min": min, "max": max, "choices": choices, "pow2": power_of_two, "pattern": pattern}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=facts)
+    return field(default=default, metadata=facts)
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """[daemon]: the instance as a whole."""
+
+    name: str = key("hftd", "instance name; shared memory, run directory and logs carry it", pattern=r"[a-z][a-z0-9_-]{0,23}")
+    layout: str = key("auto", "how roles share cores", choices=LAYOUTS)
+    cores: list[int] = key([], "cores the daemon may use, in order feed, strategies, risk, gateway; empty: all it is allowed")
+    run_dir: str = key("", "control socket, pid file and latches; empty: $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/hftd or ~/.hftd")
+    log_dir: str = key("", "JSON logs and journals; empty: run_dir/log")
+    stop_timeout_s: float = key(5.0, "how long a stop waits for open orders to end", unit="s", min=0.1, max=300)
+    ready_timeout_s: float = key(30.0, "how long a start waits for every role to be ready", unit="s", min=1, max=600)
+    restart: bool = key(True, "start a role again when it dies")
+    allow_fused: bool = key(True, "whether `layout = \"fused\"` (no independent risk process) may be used at all")
+    lock_memory: bool = key(False, "mlockall in every role")
+
+
+@dataclass(frozen=True)
+class Universe:
+    """[universe]: which instruments."""
+
+    symbols: list[str] = key([], "symbols to follow; empty: all that the venue announces, up to `max`")
+    max: int = key(64, "rows of the instrument table", min=1, max=65535)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """[feed]: market data lines."""
+
+    line_a: str = key("239.192.70.1:31001", "multicast group and port of line A, or a unicast address to bind")
+    line_b: str = key("", "the same for line B; empty: no second line")
+    interface: str = key("127.0.0.1", "address of the interface that joins the groups")
+    request: list[str] = key(["127.0.0.1:31003"], "host:port of the retransmission servers, asked in turn")
+    session: str = key("", "MoldUDP64 session to accept; empty: the first one heard")
+    glimpse: str = key("", "host:port of the snapshot server (GLIMPSE); empty: none")
+    glimpse_user: str = key("", "user name for the snapshot server; empty: the gateway's")
+    orders_max: int = key(1 << 20, "live orders in all books together", min=1024, max=1 << 28, power_of_two=True)
+    levels_max: int = key(1 << 17, "price levels in all books together", min=1024, max=1 << 26, power_of_two=True)
+    queue_packets: int = key(8192, "packets kept while a gap is filled", min=64, max=1 << 20, power_of_two=True)
+    receive_buffer: int = key(8 << 20, "socket receive buffer", unit="bytes", min=65536, max=1 << 30)
+    gap_timeout_ms: int = key(200, "wait for a retransmission before asking again", unit="ms", min=1, max=60000)
+    gap_retries: int = key(20, "requests for one gap before the books are declared stale", min=1, max=10000)
+    reorder_ms: int = key(2, "wait for a late packet of either line before a gap is believed", unit="ms", min=0, max=1000)
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """[[strategy]]: one instance of a strategy file."""
+
+    name: str = key("", "name of the instance; empty: the file's", pattern=r"[a-z0-9_]{0,24}")
+    file: str = key("", "strategy file, relative to the configuration file or to strategies/")
+    params: dict[str, Any] = key({}, "values for the file's params")
+    symbols: list[str] = key([], "symbols it trades; empty: the whole universe")
+    orders_max: int = key(4096, "orders it may have open or pending at once", min=16, max=1 << 20, power_of_two=True)
+    enabled: bool = key(True, "whether to start it")
+
+
+@dataclass(frozen=True)
+class Risk:
+    """[risk]: limits, for the account and for every instrument alike unless [risk.instrument.SYMBOL] says otherwise."""
+
+    order_qty_max: int = key(1000, "largest order", unit="shares", min=1, max=999_999)
+    order_notional_max: float = key(500_000.0, "largest px * qty of an order", unit="currency", min=0.01)
+    position_max: int = key(5000, "largest |position|, open orders counted as filled", unit="shares", min=0, max=1 << 40)
+    gross_notional_max: float = key(5_000_000.0, "largest sum of |position| * price and open orders", unit="currency", min=1)
+    loss_max: float = key(50_000.0, "stop when the day's loss reaches this", unit="currency", min=1)
+    open_orders_max: int = key(1000, "open orders, account", min=1, max=1 << 24)
+    collar_bps: int = key(500, "how far from the book a price may be", unit="bps", min=1, max=10000)
+    message_rate_max: int = key(10_000, "new orders and replaces in one second, account", min=1, max=10_000_000)
+    feed_stale_ms: int = key(5000, "market data older than this denies new orders", unit="ms", min=10, max=3_600_000)
+    instrument: dict[str, Any] = key({}, "limits of one instrument: [risk.instrument.AAPL] order_qty_max = 100")
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """[gateway]: the venue's order entry session."""
+
+    address: str = key("127.0.0.1:31002", "host:port of the venue's SoupBinTCP server")
+    username: str = key("HFTD01", "SoupBinTCP user name, 6 characters at most")
+    password_env: str = key("HFTD_PASSWORD", "environment variable that holds the password")
+    password_file: str = key("", "file that holds it instead, mode 0600 (a systemd credential's path)")
+    session: str = key("", "SoupBinTCP session to ask for; empty: the current one")
+    firm: str = key("", "firm on every order; empty: the account's default", pattern=r"[A-Z]{0,4}")
+    orders_max: int = key(1 << 16, "rows of the order table", min=64, max=1 << 24, power_of_two=True)
+    login_timeout_s: float = key(5.0, "how long to wait for the log-in's answer", unit="s", min=0.1, max=60)
+    dead_after_s: float = key(5.0, "silence after which the venue is held for dead", unit="s", min=1.5, max=60)
+    risk_dead_ms: int = key(1000, "silence of risk after which the gateway cancels everything", unit="ms", min=10, max=60000)
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """[recorder]: logs and journals."""
+
+    level: str = key("info", "least severe log line written", choices=("debug", "info", "warning", "error"))
+    journal: bool = key(True, "keep every order, report and denial in a journal file")
+    metrics: str = key("", "host:port to serve Prometheus metrics on; empty: none")
+
+
+@dataclass(frozen=True)
+class Rings:
+    """[rings]: slots of 64 bytes each; powers of two."""
+
+    md: int = key(1 << 16, "market events", min=1024, max=1 << 24, power_of_two=True)
+    intent: int = key(1 << 12, "intents of one strategy", min=64, max=1 << 20, power_of_two=True)
+    order: int = key(1 << 12, "orders", min=64, max=1 << 20, power_of_two=True)
+    report: int = key(1 << 14, "reports and denials", min=64, max=1 << 22, power_of_two=True)
+    log: int = key(1 << 12, "log records of one agent", min=64, max=1 << 20, power_of_two=True)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole configuration; `path` is the file it came from."""
+
+    path: str
+    daemon: Daemon
+    universe: Universe
+    feed: Feed
+    strategy: tuple[Strategy, ...]
+    risk: Risk
+    gateway: Gateway
+    recorder: Recorder
+    rings: Rings
+
+    @property
+    def instruments(self) -> int:
+        """Rows of the instrument table."""
+        return max(self.universe.max, len(self.universe.symbols))
+
+
+SECTIONS: dict[str, type] = {
+    "daemon": Daemon, "universe": Universe, "feed": Feed, "strategy": Strategy, "risk": Risk, "gateway": Gateway,
+    "recorder": Recorder, "rings": Rings,
+}  # fmt: skip
+
+
+def load(path: str | os.PathLike) -> Config:
+    """Read and check a configuration file. Raises ConfigError."""
+    file = Path(path)
+    try:
+        facts = file.stat()
+        data = tomli.loads(file.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file; copy config/hftd.toml and edit it") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: is not UTF-8 text") from None
+    except tomli.TOMLDecodeError as error:
+        raise ConfigError(f"{file}: not TOML: {error}") from None
+    if "password" in data.get("gateway", {}) and stat.S_IMODE(facts.st_mode) & 0o077:
+        raise ConfigError(f"{file}: gateway.password: secrets do not belong in a readable file; use gateway.password_env")
+    return build(data, str(file))
+
+
+def build(data: dict, name: str = "configuration") -> Config:
+    """Check a configuration given as nested dicts, and return it. Raises ConfigError."""
+    for section in data:
+        if section not in SECTIONS:
+            raise ConfigError(f"{name}: [{section}]: unknown section; {_nearest(section, SECTIONS)}")
+    made: dict[str, Any] = {}
+    for section, kind in SECTIONS.items():
+        if section == "strategy":
+            rows = data.get("strategy", [])
+            if not isinstance(rows, list):
+                raise ConfigError(f"{name}: [strategy]: must be written [[strategy]], one for each strategy")
+            made[section] = tuple(_section(kind, row, f"{name}: strategy[{i}]") for i, row in enumerate(rows))
+        else:
+            made[section] = _section(kind, data.get(section, {}), f"{name}: {section}")
+    config = Config(path=name, **made)
+    _cross_checks(config, name)
+    return config
+
+
+def _section(kind: type, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: must be a table of keys, was {data!r}")
+    known = {item.name: item for item in dataclasses.fields(kind)}
+    values = {}
+    for name, value in data.items():
+        if name not in known:
+            raise ConfigError(f"{where}.{name}: unknown key; {_nearest(name, known)}")
+        values[name] = _value(known[name], value, f"{where}.{name}")
+    return kind(**values)
+
+
+def _value(item: dataclasses.Field, value: Any, where: str) -> Any:
+    facts, default = item.metadata, item.default
+    wanted: Any = type(item.default_factory() if default is dataclasses.MISSING else default)  # type: ignore[misc]
+    unit = f" {facts['unit']}" if facts["unit"] else ""
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+        raise ConfigError(f"{where}: must be of type {wanted.__name__}, was {value!r}")
+    low, high = facts["min"], facts["max"]
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"{low} to {high}"
+        raise ConfigError(f"{where}: must be {bounds}{unit}, was {value}")
+    if facts["choices"] and value not in facts["choices"]:
+        raise ConfigError(f"{where}: must be one of {', '.join(facts['choices'])}, was {value!r}")
+    if facts["pow2"] and value & (value - 1):
+        raise ConfigError(f"{where}: must be a power of two, was {value}; try {1 << value.bit_length()}")
+    if facts["pattern"] and not re.fullmatch(facts["pattern"], value):
+        raise ConfigError(f"{where}: must match {facts['pattern']}, was {value!r}")
+    return value
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+
+
+def host_port(text: str, where: str = "address") -> tuple[str, int]:
+    """Split `host:port`. Raises ConfigError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(f"{where}: must be host:port, was {text!r}")
+    return host, int(port)
+
+
+def _cross_checks(config: Config, name: str) -> None:
+    for where, text in (("feed.line_a", config.feed.line_a), ("feed.line_b", config.feed.line_b),
+                        ("feed.glimpse", config.feed.glimpse), ("gateway.address", config.gateway.address),
+                        ("recorder.metrics", config.recorder.metrics)):  # fmt: skip
+        if text:
+            host_port(text, f"{name}: {where}")
+    for text in config.feed.request:
+        host_port(text, f"{name}: feed.request")
+    if config.daemon.layout == "fused" and not config.daemon.allow_fused:
+        raise ConfigError(f"{name}: daemon.layout: fused is refused by daemon.allow_fused = false: risk would not be independent")
+    if len(config.strategy) > 16:
+        raise ConfigError(f"{name}: strategy: at most 16 instances, were {len(config.strategy)}")
+    for symbol in config.universe.symbols:
+        if not re.fullmatch(r"[!-~]{1,8}", symbol):
+            raise ConfigError(f"{name}: universe.symbols: {symbol!r} must be 1 to 8 characters without spaces")
+    if len(set(config.universe.symbols)) != len(config.universe.symbols):
+        raise ConfigError(f"{name}: universe.symbols: a symbol stands twice")
+    for i, row in enumerate(config.strategy):
+        if not row.file:
+            raise ConfigError(f"{name}: strategy[{i}].file: must name a strategy file; `hftd strategy list` shows them")
+        if config.universe.symbols:
+            for symbol in row.symbols:
+                if symbol not in config.universe.symbols:
+                    raise ConfigError(f"{name}: strategy[{i}].symbols: {symbol} is not in universe.symbols")
+    names = [row.name or Path(row.file).stem for row in config.strategy]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"{name}: strategy: two instances are called alike; set strategy.name")
+    limits = {item.name for item in dataclasses.fields(Risk)} - {"instrument"}
+    for symbol, row in config.risk.instrument.items():
+        where = f"{name}: risk.instrument.{symbol}"
+        if not isinstance(row, dict):
+            raise ConfigError(f"{where}: must be a table of limits, was {row!r}")
+        for limit, value in row.items():
+            if limit not in limits:
+                raise ConfigError(f"{where}.{limit}: unknown limit; {_nearest(limit, limits)}")
+            _value(Risk.__dataclass_fields__[limit], value, f"{where}.{limit}")
+    if len(config.gateway.username) > 6:
+        raise ConfigError(f"{name}: gateway.username: 6 characters at most, was {config.gateway.username!r}")
+
+
+def password(config: Config) -> str:
+    """Return the gateway's password from its file or environment variable. Raises ConfigError."""
+    if config.gateway.password_file:
+        file = Path(config.gateway.password_file)
+        try:
+            mode = stat.S_IMODE(file.stat().st_mode)
+            text = file.read_text().strip()
+        except OSError as error:
+            raise ConfigError(f"{config.path}: gateway.password_file: {file}: {error.strerror}") from None
+        if mode & 0o077:
+            raise ConfigError(f"{config.path}: gateway.password_file: others may read {file}; run: chmod 600 {file}")
+        return text
+    return os.environ.get(config.gateway.password_env, "")
+
+
+def run_dir(config: Config) -> Path:
+    """Return the directory of the control socket, pid file and latches, made 0700 where it is missing."""
+    chosen = config.daemon.run_dir or os.environ.get("RUNTIME_DIRECTORY", "")
+    if not chosen:
+        base = os.environ.get("XDG_RUNTIME_DIR")
+        chosen = f"{base}/hftd" if base and os.access(base, os.W_OK) else str(Path.home() / ".hftd")
+    path = Path(chosen.split(":")[0]) / config.daemon.name
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{config.path}: daemon.run_dir: {path}: {error.strerror}") from None
+    return path
+
+
+def log_dir(config: Config) -> Path:
+    """Return the directory of logs and journals, made 0700 where it is missing."""
+    path = Path(config.daemon.log_dir) if config.daemon.log_dir else run_dir(config) / "log"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{config.path}: daemon.log_dir: {path}: {error.strerror}") from None
+    return path
+
+
+def strategy_name(row: Strategy) -> str:
+    """Return the name of a strategy instance."""
+    return row.name or Path(row.file).stem
