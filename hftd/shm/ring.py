@@ -242,7 +242,7 @@ def open_producer(handle, segment: Segment) -> None:
 
 
 def open_consumer(handle, segment: Segment, index: int, gating: bool = True, from_start: bool = False) -> None:
-    """Fill a consumer_dtype record for consumer `index` (0..CONSUMERS-1), starting at the tail, or with `from_start` at its old head."""
+    """Fill a consumer_dtype record for consumer `index` (0..CONSUMERS-1), at the tail, or with `from_start` at its old head."""
     if not 0 <= index < CONSUMERS:
         raise ValueError(f"ring consumer must be 0..{CONSUMERS - 1}, was {index}")
     control = segment["control"][0]
