@@ -6,6 +6,7 @@ are refused, with the nearest known one named. Nothing here is compiled or share
 
 import dataclasses
 import difflib
+import json
 import os
 import re
 import stat
@@ -15,10 +16,12 @@ from typing import Any
 
 import tomli
 
+from hftd.errors import HftdError
+
 LAYOUTS = ("auto", "dedicated", "shared", "fused")
 
 
-class ConfigError(ValueError):
+class ConfigError(HftdError, ValueError):
     """The configuration is wrong, and what would be right."""
 
 
@@ -287,6 +290,18 @@ def _cross_checks(config: Config, name: str) -> None:
             _value(Risk.__dataclass_fields__[limit], value, f"{where}.{limit}")
     if len(config.gateway.username) > 6:
         raise ConfigError(f"{name}: gateway.username: 6 characters at most, was {config.gateway.username!r}")
+
+
+def to_json(config: Config) -> str:
+    """Return a configuration as JSON, for `from_json`."""
+    return json.dumps(dataclasses.asdict(config))
+
+
+def from_json(text: str) -> Config:
+    """Return the configuration that `to_json` wrote. Raises ConfigError."""
+    data = json.loads(text)
+    path = data.pop("path")
+    return build({**data, "strategy": list(data["strategy"])}, path)
 
 
 def password(config: Config) -> str:

@@ -25,11 +25,13 @@ import numba
 from numba.core.caching import CompileResultCacheImpl, _Cache
 from numba.core.serialize import dumps
 
+from hftd.errors import HftdError
+
 SEAL = 32  # bytes of SHA-256 before the payload
 ROOT = Path(__file__).resolve().parents[1]
 
 
-class CacheError(RuntimeError):
+class CacheError(HftdError):
     """The cache directory cannot be used, and why."""
 
 

@@ -13,6 +13,8 @@ from hftd.shm.errlog import ROWS, error_dtype
 from hftd.shm.segment import Part
 
 STRATEGIES_MAX = 16
+CONFIG_BYTES = 1 << 16
+"""Room for the configuration as JSON, so that a tool attaches to what runs and not to what the file says by now."""
 MARKS = int(Role.STRATEGY) + STRATEGIES_MAX
 
 run_dtype = layout("run", PAIR * 3, [
@@ -55,5 +57,5 @@ def parts() -> list[Part]:
         Part("clock", clock_dtype, 1),
         Part("marks", mark_dtype, MARKS),
         Part("errors", error_dtype, MARKS * ROWS),
-        Part("config_path", np.dtype("u1"), 4096),
+        Part("config", np.dtype("u1"), CONFIG_BYTES),
     ]

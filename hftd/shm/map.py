@@ -14,9 +14,10 @@ Supervisor, agents and tools open memory through here and nowhere else.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
-from hftd.control.config import Config, strategy_name
+import numpy as np
+
+from hftd.control.config import Config, from_json, strategy_name, to_json
 from hftd.feed import memory as feed_memory
 from hftd.gateway import memory as gateway_memory
 from hftd.msg.enums import Role
@@ -39,10 +40,10 @@ def agents(config: Config) -> list[tuple[Role, int, str]]:
     enabled = [(i, row) for i, row in enumerate(config.strategy) if row.enabled]
     return [
         (Role.RECORDER, 0, "recorder"),
-        (Role.GATEWAY, 0, "gateway"),
+        (Role.FEED, 0, "feed"),
         (Role.RISK, 0, "risk"),
         *((Role.STRATEGY, i, f"strategy.{strategy_name(row)}") for i, row in enabled),
-        (Role.FEED, 0, "feed"),
+        (Role.GATEWAY, 0, "gateway"),
     ]
 
 
@@ -113,14 +114,20 @@ def create(config: Config, epoch: int, progress: Callable[[str], None] | None = 
             segment.unlink(item.name)
         raise
     memory = Memory(config.daemon.name, opened)
-    path = str(Path(config.path).resolve()).encode()[:4095]
-    memory["control"]["config_path"][: len(path)] = list(path)
+    text = to_json(config).encode()
+    if len(text) > control.CONFIG_BYTES:
+        memory.unlink()
+        raise segment.SegmentError(f"{config.path}: the configuration takes {len(text)} bytes, {control.CONFIG_BYTES} at most")
+    memory["control"]["config"][: len(text)] = np.frombuffer(text, dtype=np.uint8)
     return memory
 
 
-def attach(config: Config, read_only: bool = True) -> Memory:
-    """Attach to a running instance. Raises SegmentError where there is none, or another configuration's."""
-    wanted = segments(config)
-    return Memory(config.daemon.name, {
-        name: segment.attach(segment.full_name(config.daemon.name, name), parts, read_only) for name, parts in wanted.items()
-    })  # fmt: skip
+def attach(instance: str, read_only: bool = True) -> tuple[Config, Memory]:
+    """Attach to a running instance; its configuration comes from its own memory. Raises SegmentError where there is none."""
+    first = segment.attach(segment.full_name(instance, "control"), control.parts(), read_only)
+    config = from_json(bytes(first["config"]).rstrip(b"\0").decode())
+    opened = {"control": first}
+    for name, parts in segments(config).items():
+        if name != "control":
+            opened[name] = segment.attach(segment.full_name(instance, name), parts, read_only)
+    return config, Memory(instance, opened)

@@ -21,6 +21,7 @@ from hftd.core.jit import INTERPRETED
 from hftd.core.layout import PAIR, layout
 from hftd.core.memory import address, prefault
 from hftd.core.twin import RecordArray
+from hftd.errors import HftdError
 
 MAGIC = 0x6D656D6474666800  # "\0hftdmem"
 VERSION = 1
@@ -38,7 +39,7 @@ segment_dtype = layout("segment", 64, [
 ])  # fmt: skip
 
 
-class SegmentError(RuntimeError):
+class SegmentError(HftdError):
     """A segment is missing, stale, foreign or different."""
 
 
