@@ -43,6 +43,7 @@ class Agent:
         self.errors_at = control.address("errors") + at * ROWS * self.errors.dtype.itemsize
         self.waiting = records(idle_dtype, 1)[0]
         self.stopping = False
+        self.exit_code = 0
         self._log = records(ring.producer_dtype, 1)[0]
         self._log_record = records(log_dtype, 1)
         ring.open_producer(self._log, memory[f"ring.log.{at}"])
@@ -114,7 +115,7 @@ class Agent:
                     self.stopping = True
                     self.mark["state"] = int(AgentState.STOPPING)
                     if self.stop():
-                        return 0
+                        return self.exit_code
         finally:
             self.close()
             self.mark["state"] = int(AgentState.STOPPED)

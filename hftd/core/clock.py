@@ -22,7 +22,7 @@ clock_dtype = layout("clock", 64, [
     ("inverse", "i8"),                            # ticks per ns, times 2**32
     ("hz", "i8"),                                 # ticks per second, for people
     ("midnight_utc_ns", "i8"),                    # UTC of the venue's last midnight: venue stamps count from there
-    ("pad0", "i8"),
+    ("version", "i8"),                            # odd while the supervisor writes new origins
 ])  # fmt: skip
 
 
@@ -63,9 +63,12 @@ def now_ticks() -> int:
     return int(_read())
 
 
-def calibrate(clock, spin_s: float = 0.02) -> None:
-    """Measure the counter against the system's clocks for `spin_s` seconds, and fill `clock` (clock_dtype record)."""
-    hz = 1_000_000_000 if INTERPRETED else _measure_hz(spin_s)
+def calibrate(clock, spin_s: float = 0.02, hz: int = 0) -> None:
+    """Measure the counter against the system's clocks for `spin_s` seconds, and fill `clock` (clock_dtype record).
+
+    With `hz`, only the origins are measured anew: a refresh against drift.
+    """
+    hz = hz or (1_000_000_000 if INTERPRETED else _measure_hz(spin_s))
     ticks, utc, mono = _together()
     clock["tsc_origin"], clock["utc_origin_ns"], clock["mono_origin_ns"] = ticks, utc, mono
     clock["hz"] = hz
@@ -73,6 +76,25 @@ def calibrate(clock, spin_s: float = 0.02) -> None:
     clock["inverse"] = (hz << 32) // 1_000_000_000
     day = 86_400_000_000_000
     clock["midnight_utc_ns"] = utc - utc % day
+
+
+def refresh(clock) -> None:
+    """Measure the origins anew, against drift; one writer. Readers in cold code take a `snapshot`."""
+    fresh = np.zeros(1, clock_dtype)[0]
+    calibrate(fresh, hz=int(clock["hz"]))
+    clock["version"] += 1
+    for field in ("tsc_origin", "utc_origin_ns", "mono_origin_ns"):
+        clock[field] = fresh[field]
+    clock["version"] += 1
+
+
+def snapshot(clock) -> np.void:
+    """Return a consistent copy of a calibration that another process refreshes."""
+    while True:
+        before = int(clock["version"])
+        copy = clock.copy()
+        if before & 1 == 0 and int(clock["version"]) == before:
+            return copy
 
 
 def new_clock() -> np.ndarray:

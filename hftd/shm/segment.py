@@ -168,6 +168,16 @@ def unlink(name: str) -> bool:
     return False
 
 
+def owner(name: str) -> int:
+    """Return the pid that created a segment, 0 where it is not hftd's."""
+    try:
+        with open(f"/dev/shm{name}", "rb") as file:
+            head = np.frombuffer(file.read(segment_dtype.itemsize), dtype=segment_dtype)
+    except (OSError, ValueError):
+        return 0
+    return int(head[0]["owner_pid"]) if head.size and int(head[0]["magic"]) == MAGIC else 0
+
+
 def existing(instance: str | None = None) -> list[str]:
     """Return the names of hftd's segments on this machine, of one instance or of all."""
     prefix = f"hftd.{instance}." if instance else "hftd."

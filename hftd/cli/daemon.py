@@ -1,0 +1,209 @@
+"""warm, start, stop, kill, clean: the daemon's life."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from hftd.errors import HftdError
+
+DEFAULT_CONFIG = "config/hftd.toml"
+
+
+class NotRunning(HftdError):
+    """No daemon of this name is running."""
+
+    exit_code = 3
+
+
+def config_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `-c FILE`."""
+    parser.add_argument("-c", "--config", default=os.environ.get("HFTD_CONFIG", DEFAULT_CONFIG), metavar="FILE",
+                        help="configuration file (default: $HFTD_CONFIG or config/hftd.toml)")  # fmt: skip
+
+
+def name_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `-n NAME`."""
+    parser.add_argument("-n", "--name", default="", help="instance (default: the only one running, or hftd)")
+
+
+def instance(options) -> str:
+    """Return the instance a command means. Raises NotRunning where none runs, HftdError where the choice is not clear."""
+    from hftd.shm.segment import existing
+
+    running = sorted({entry.split(".")[1] for entry in existing() if entry.endswith(".control")})
+    if options.name:
+        if options.name not in running:
+            raise NotRunning(f"no daemon called {options.name!r} is running; start one with: hftd start")
+        return options.name
+    if not running:
+        raise NotRunning("no daemon is running; start one with: hftd start")
+    if len(running) > 1 and "hftd" not in running:
+        raise HftdError(f"several daemons are running: {', '.join(running)}; choose one with -n NAME")
+    return "hftd" if "hftd" in running else running[0]
+
+
+def add(commands) -> None:
+    """Add the commands of this file."""
+    parser = commands.add_parser("warm", help="compile every kernel of a configuration into the cache")
+    config_argument(parser)
+    parser.set_defaults(run=warm)
+    parser = commands.add_parser("start", help="start the daemon and wait until it is trading-ready")
+    config_argument(parser)
+    parser.add_argument("--foreground", action="store_true", help="stay in the foreground (systemd, containers)")
+    parser.add_argument("--layout", choices=("auto", "dedicated", "shared", "fused"), help="instead of daemon.layout")
+    parser.set_defaults(run=start)
+    parser = commands.add_parser("stop", help="cancel open orders, log out, end the daemon")
+    name_argument(parser)
+    parser.set_defaults(run=stop)
+    parser = commands.add_parser("kill", help="kill switch: cancel everything, send nothing more, until cleared")
+    name_argument(parser)
+    parser.add_argument("--by", default=os.environ.get("USER", "operator"), help="who does it (kept in the latch)")
+    parser.add_argument("--why", default="", help="the reason (kept in the latch)")
+    parser.add_argument("--clear", action="store_true", help="lift the switch; --by must be given")
+    parser.set_defaults(run=kill)
+    parser = commands.add_parser("clean", help="show and remove what a crash left behind")
+    parser.add_argument("--dry-run", action="store_true", help="only show")
+    parser.set_defaults(run=clean)
+
+
+def warm(options) -> int:
+    """Compile every kernel, with progress."""
+    from hftd.control.config import load
+    from hftd.control.warm import warm as compile_all
+
+    compile_all(load(options.config))
+    return 0
+
+
+def start(options) -> int:
+    """Start the daemon in the background (or, with --foreground, here)."""
+    import dataclasses
+
+    from hftd.cli.main import complain, say
+    from hftd.control.config import load, log_dir
+    from hftd.control.host import check_host, place
+    from hftd.control.supervisor import Supervisor, daemonize, take_lock
+    from hftd.control.warm import warm as compile_all
+
+    check_host()
+    config = load(options.config)
+    if options.layout:
+        config = dataclasses.replace(config, daemon=dataclasses.replace(config.daemon, layout=options.layout))
+    placement = place(config)
+    lock = take_lock(config, wait_s=config.daemon.stop_timeout_s if options.foreground else 0.0)
+    compile_all(config)
+    if options.foreground:
+        return Supervisor(config, lock, on_ready=lambda why: say(f"hftd: trading, layout {placement.layout} ({why})")).run()
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        code = 1
+        try:
+            daemonize(log_dir(config) / "supervisor.log")
+            code = Supervisor(config, lock, on_ready=lambda why: _tell(write_end, f"ready {why}")).run()
+        except HftdError as error:
+            _tell(write_end, f"error {error}")
+            complain(str(error))
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            _tell(write_end, f"error the supervisor failed; see {log_dir(config) / 'supervisor.log'}")
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
+        word, _, text = pipe.readline().strip().partition(" ")
+    if word == "ready":
+        say(f"hftd: {config.daemon.name} is trading (pid {pid}), layout {placement.layout}: {text}")
+        return 0
+    complain(text or f"the supervisor ended; see {log_dir(config) / 'supervisor.log'}")
+    return 1
+
+
+def _tell(pipe: int, text: str) -> None:
+    try:
+        os.write(pipe, f"{' '.join(text.split())}\n".encode())
+        os.close(pipe)
+    except OSError:
+        pass
+
+
+def _socket(name: str) -> Path:
+    from hftd.control.config import run_dir
+    from hftd.shm import map as shared
+
+    config, _ = shared.attach(name)
+    return run_dir(config) / "control.sock"
+
+
+def stop(options) -> int:
+    """Stop the daemon and wait until it is gone."""
+    from hftd.cli.main import complain, say
+    from hftd.control.channel import ask
+    from hftd.control.supervisor import wait_gone
+    from hftd.core.agent import alive
+    from hftd.shm import map as shared
+    from hftd.shm.segment import existing
+
+    name = instance(options)
+    config, memory = shared.attach(name)
+    begun = time.monotonic()
+    pid = ask(_socket(name), do="stop")["pid"]
+    if not wait_gone(pid, config.daemon.stop_timeout_s + 10) and alive(pid):
+        complain(f"pid {pid} is still there after {config.daemon.stop_timeout_s + 10:g} s; end it with: kill -9 {pid}; hftd clean")
+        return 1
+    left = existing(name)
+    counters = memory["orders"]["counters"][0]
+    open_orders = int(counters["open_at_stop"]) if "open_at_stop" in counters.dtype.names else 0
+    if left or open_orders:
+        complain(f"stopped, but {open_orders} orders stayed open and {len(left)} segments are left; see the log")
+        return 1
+    say(f"hftd: {name} stopped in {time.monotonic() - begun:.1f} s; no order is open")
+    return 0
+
+
+def kill(options) -> int:
+    """Pull the kill switch, through the supervisor or, where it does not answer, straight in shared memory."""
+    from hftd.cli.main import say
+    from hftd.control.channel import ChannelError, ask
+    from hftd.risk import kill as switch
+    from hftd.shm import map as shared
+
+    name = instance(options)
+    what = "clear" if options.clear else "kill"
+    try:
+        ask(_socket(name), do=what, by=options.by, why=options.why)
+    except ChannelError:
+        config, memory = shared.attach(name, read_only=False)
+        if options.clear:
+            switch.clear(config, memory, options.by)
+        else:
+            switch.pull(config, memory, options.by, options.why)
+    say("hftd: the kill switch is off" if options.clear else "hftd: killed: everything is being cancelled, nothing more is sent")
+    return 0
+
+
+def clean(options) -> int:
+    """Show and remove shared memory whose owner is gone."""
+    from hftd.cli.main import say
+    from hftd.core.agent import alive
+    from hftd.shm import segment
+
+    removed = 0
+    for name in segment.existing():
+        owner = segment.owner(name)
+        if owner and alive(owner):
+            say(f"{name}: in use by pid {owner}")
+            continue
+        if not options.dry_run:
+            segment.unlink(name)
+        removed += 1
+        say(f"{name}: {'would be removed' if options.dry_run else 'removed'} (owner {owner or 'unknown'} is gone)")
+    if not removed:
+        say("nothing to clean")
+    return 0

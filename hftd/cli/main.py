@@ -1,0 +1,53 @@
+"""The parser, and the one place where an error becomes a line on standard error and an exit code.
+
+Exit codes: 0 done, 1 an error (or a difference, or a limit that was not met), 2 wrong usage, 3 no daemon is running.
+Commands import what they need when they run, so that `hftd --help` and `hftd status` do not wait for a compiler.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+
+from hftd import __version__
+from hftd.errors import HftdError
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line's parser."""
+    from hftd.cli import daemon, market, research, show
+
+    top = argparse.ArgumentParser(prog="hftd", description="A low-latency trading daemon: machine code in the path, Python in the source.")
+    top.add_argument("--version", action="version", version=f"hftd {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for group in (daemon, show, market, research):
+        group.add(commands)
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except HftdError as error:
+        complain(str(error))
+        return getattr(error, "exit_code", 1)
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def complain(text: str) -> None:
+    """Write one line to standard error."""
+    sys.stderr.write(f"hftd: {text}\n")
+
+
+def say(text: str = "") -> None:
+    """Write one line to standard output."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,81 @@
+"""The control socket: how the CLI asks the supervisor for something. One line of JSON each way, over a Unix socket.
+
+Only the daemon's own user (and root) is heard: the socket is 0600 in a 0700 directory, and the peer's uid is checked besides.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import struct
+from pathlib import Path
+
+from hftd.errors import HftdError
+
+REQUEST_MAX = 4096
+
+
+class ChannelError(HftdError):
+    """The daemon could not be asked."""
+
+
+class Server:
+    """The supervisor's end: nonblocking, one request a connection."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._socket.bind(str(path))
+        os.chmod(path, 0o600)
+        self._socket.listen(8)
+
+    def requests(self):
+        """Yield (request, reply) for each connection that waits; `reply(dict)` answers and closes."""
+        while True:
+            try:
+                peer, _ = self._socket.accept()
+            except (BlockingIOError, OSError):
+                return
+            peer.settimeout(0.2)
+            _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            with peer:
+                try:
+                    if uid not in (0, os.getuid()):
+                        peer.sendall(b'{"error": "this daemon belongs to another user"}\n')
+                        continue
+                    request = json.loads(peer.makefile("r").readline(REQUEST_MAX) or "{}")
+                except (OSError, ValueError):
+                    continue
+
+                def reply(answer: dict, peer=peer) -> None:
+                    with contextlib.suppress(OSError):
+                        peer.sendall(json.dumps(answer).encode() + b"\n")
+
+                yield request if isinstance(request, dict) else {}, reply
+
+    def close(self) -> None:
+        """Close and remove the socket."""
+        self._socket.close()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+
+def ask(path: Path, timeout_s: float = 5.0, **request) -> dict:
+    """Send one request to a daemon's socket and return its answer. Raises ChannelError."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+            line.settimeout(timeout_s)
+            line.connect(str(path))
+            line.sendall(json.dumps(request).encode() + b"\n")
+            answer = json.loads(line.makefile("r").readline() or "{}")
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise ChannelError("no daemon is running here; start one with: hftd start") from None
+    except PermissionError:
+        raise ChannelError(f"{path} belongs to another user; run as the user that started the daemon") from None
+    except (OSError, ValueError) as error:
+        raise ChannelError(f"the daemon did not answer on {path}: {error}") from None
+    if "error" in answer:
+        raise ChannelError(str(answer["error"]))
+    return answer

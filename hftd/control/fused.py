@@ -1,0 +1,58 @@
+"""The fused host: strategy, risk and gateway duty cycles in one process, called in turn over the same rings.
+
+The lowest latency on few cores, at the price of risk's independence: said at start, refused where `daemon.allow_fused` is false.
+"""
+
+import os
+import signal
+import time
+
+from hftd.core.agent import PARK_TURNS, SPIN_TURNS, Agent, Flag
+from hftd.core.bind import bind
+from hftd.core.duty import fused_cycle
+from hftd.gateway.loop import gateway_turn
+from hftd.msg.enums import AgentState, Reason, RunState
+from hftd.risk.loop import risk_turn
+
+
+def fused_kernel(program):
+    """Return the compiled fused loop of one strategy program."""
+    return bind(fused_cycle, program.name, salt=program.digest, turn_a=program.turn(), turn_b=risk_turn, turn_c=gateway_turn)
+
+
+class FusedHost:
+    """Runs three agents (strategy, risk, gateway, in this order) in one loop."""
+
+    def __init__(self, agents: list[Agent]):
+        self.agents = agents
+
+    def serve(self, spin: bool) -> int:
+        """Run until the daemon stops or its supervisor is gone; return a process exit code."""
+        stopped = Flag(signal.SIGTERM, signal.SIGINT)
+        parent = os.getppid()
+        strategy, risk, gateway = self.agents
+        for agent in self.agents:
+            agent.prepare(spin)
+        kernel = fused_kernel(strategy.program)
+        turns = SPIN_TURNS // 3 if spin else PARK_TURNS
+        run, waiting = gateway.run, gateway.waiting
+        try:
+            while True:
+                code = kernel(strategy.handle, strategy.mark, risk.handle, risk.mark, gateway.handle, gateway.mark, waiting, turns)
+                reason, index = code >> 2, code & 3
+                if reason not in (Reason.SLICE, Reason.STOP):
+                    self.agents[index].mark["reason"] = reason
+                    self.agents[index].on_reason(reason)
+                now = time.monotonic_ns()
+                for agent in self.agents:
+                    agent.cold(now)
+                if stopped or os.getppid() != parent or run["state"] >= RunState.STOPPING:
+                    for agent in self.agents:
+                        agent.stopping = True
+                        agent.mark["state"] = int(AgentState.STOPPING)
+                    if gateway.stop():
+                        return gateway.exit_code
+        finally:
+            for agent in reversed(self.agents):
+                agent.close()
+                agent.mark["state"], agent.mark["pid"] = int(AgentState.STOPPED), 0

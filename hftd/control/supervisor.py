@@ -1,0 +1,353 @@
+"""The supervisor: makes the shared memory, forks the roles, watches them, starts them again, answers the CLI. Never in the data path.
+
+    reclaim what a crash left -> create segments -> calibrate -> fork recorder, feed, risk, strategies, gateway
+      -> all ready: run.state = READY, systemd told -> watch -> STOPPING: the gateway cancels and logs out, the rest follow
+      -> unlink
+
+Everything is compiled before the first fork; a child is ready in milliseconds and never compiles. A role that dies is started
+again, at most RESTARTS times in RESTART_WINDOW_S; its places on the rings are freed meanwhile, so that nobody waits for the dead.
+If this process is killed the children see it within a millisecond: the gateway cancels everything and logs out, and the
+recorder, last, removes the shared memory.
+"""
+
+import contextlib
+import fcntl
+import gc
+import os
+import resource
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from hftd.control.channel import Server
+from hftd.control.config import LAYOUTS, Config, log_dir, run_dir
+from hftd.control.fused import FusedHost
+from hftd.control.host import Placement, place
+from hftd.control.sdnotify import Notifier
+from hftd.core import clock as clocks
+from hftd.core.agent import Flag, alive
+from hftd.core.libc import set_name
+from hftd.errors import HftdError
+from hftd.feed.setup import FeedAgent
+from hftd.gateway.setup import GatewayAgent
+from hftd.msg.enums import AgentState, Role, RunState
+from hftd.recorder.setup import RecorderAgent
+from hftd.risk import kill
+from hftd.risk.setup import RiskAgent
+from hftd.shm import map as shared
+from hftd.shm import ring, segment
+from hftd.strategy.setup import StrategyAgent
+
+AGENTS = {
+    Role.RECORDER: RecorderAgent, Role.FEED: FeedAgent, Role.RISK: RiskAgent, Role.STRATEGY: StrategyAgent,
+    Role.GATEWAY: GatewayAgent,
+}  # fmt: skip
+RESTARTS = 5
+RESTART_WINDOW_S = 60.0
+HUNG_S = 10.0
+TICK_S = 0.01
+
+
+class StartError(HftdError):
+    """The daemon did not come up, and why."""
+
+
+def take_lock(config: Config, wait_s: float = 0.0) -> int:
+    """Take the instance's lock and return its descriptor; it is held as long as any process of the daemon lives.
+
+    Raises StartError where another instance of this name runs (and still does after `wait_s`).
+    """
+    path = run_dir(config) / "pid"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                owner = os.pread(handle, 32, 0).decode().strip() or "unknown"
+                os.close(handle)
+                raise StartError(
+                    f"{config.path}: daemon.name: an instance called {config.daemon.name!r} is running (pid {owner}); "
+                    "stop it with `hftd stop`, or choose another name"
+                ) from None
+            time.sleep(0.05)
+    return handle
+
+
+def reclaim(instance: str) -> list[str]:
+    """Remove the segments that a crashed instance left behind, and return their names. The caller holds the lock."""
+    return [name for name in segment.existing(instance) if segment.unlink(name)]
+
+
+class Supervisor:
+    """One run of the daemon. `run()` returns the process's exit code."""
+
+    def __init__(self, config: Config, lock: int, notifier: Notifier | None = None, on_ready: Callable[[str], None] | None = None):
+        self.config, self.lock = config, lock
+        self.notifier = notifier or Notifier()
+        self.on_ready = on_ready or (lambda why: None)
+        self.placement: Placement = place(config)
+        self.children: dict[int, tuple[Role, int, str]] = {}
+        self.failures: list[str] = []
+        self._started: dict[str, list[float]] = {}
+        self._exit: dict[str, int] = {}
+
+    def run(self) -> int:
+        """Bring everything up, watch until told to stop, take everything down. Raises StartError where it does not come up."""
+        set_name("hftd")
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
+        stopped = Flag(signal.SIGTERM, signal.SIGINT)
+        reclaim(self.config.daemon.name)
+        self.memory = shared.create(self.config, time.time_ns())
+        control = self.memory["control"]
+        self.run_words, self.clock = control["run"][0], control["clock"][0]
+        self.marks = control["marks"]
+        clocks.calibrate(self.clock)
+        self.run_words["epoch"] = time.time_ns()
+        self.run_words["layout"] = LAYOUTS.index(self.placement.layout)
+        self.run_words["strategies"] = sum(row.enabled for row in self.config.strategy)
+        kill.load_latch(self.config, self.memory)
+        server = Server(run_dir(self.config) / "control.sock")
+        gc.collect()
+        gc.freeze()
+        try:
+            self._spawn_all()
+            self._await_ready(stopped, server)
+            code = self._watch(stopped, server)
+        except StartError:
+            self._take_down()
+            raise
+        finally:
+            server.close()
+            self._kill_rest()
+            self.memory.unlink()
+        return code
+
+    # ------------------------------------------------------------ children
+
+    def _spawn_all(self) -> None:
+        for role, index, name in shared.agents(self.config):
+            if self.placement.fused and role in (Role.STRATEGY, Role.RISK):
+                continue
+            self._spawn(role, index, name)
+
+    def _spawn(self, role: Role, index: int, name: str) -> None:
+        history = self._started.setdefault(name, [])
+        history.append(time.monotonic())
+        for one in self._members(role, index):
+            mark = self.marks[shared.mark_of(*one)]
+            mark["starts"] = len(history)
+            mark["state"], mark["ready"], mark["heartbeat"] = int(AgentState.STARTING), 0, clocks.now_ticks()
+        pid = os.fork()
+        if pid == 0:
+            code = 70
+            try:
+                code = self._child(role, index, name)
+            except HftdError as error:
+                self._report(name, str(error))
+            except BaseException:
+                self._report(name, traceback.format_exc())
+            finally:
+                os._exit(code)
+        self.children[pid] = (role, index, name)
+
+    def _members(self, role: Role, index: int) -> list[tuple[Role, int]]:
+        if self.placement.fused and role == Role.GATEWAY:
+            strategy = next(i for i, row in enumerate(self.config.strategy) if row.enabled)
+            return [(Role.STRATEGY, strategy), (Role.RISK, 0), (Role.GATEWAY, 0)]
+        return [(role, index)]
+
+    def _child(self, role: Role, index: int, name: str) -> int:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        gc.disable()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        set_name(f"hftd:{name}")
+        core = self.placement.cores.get(name)
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+        members = self._members(role, index)
+        for one in members:
+            self.marks[shared.mark_of(*one)]["core"] = -1 if core is None else core
+        spin = self.placement.spin and role != Role.RECORDER
+        agents = [AGENTS[one](self.config, self.memory, number) for one, number in members]
+        if len(agents) > 1:
+            return FusedHost(agents).serve(spin)
+        return agents[0].serve(spin)
+
+    def _report(self, name: str, text: str) -> None:
+        """Keep a child's last words where the supervisor and a person find them."""
+        with contextlib.suppress(OSError):
+            (log_dir(self.config) / f"{name}.failed").write_text(text.rstrip() + "\n")
+
+    def _last_words(self, name: str) -> str:
+        path = log_dir(self.config) / f"{name}.failed"
+        try:
+            lines = path.read_text().strip().splitlines()
+        except OSError:
+            return ""
+        path.unlink(missing_ok=True)
+        return lines[-1] if lines else ""
+
+    def _reap(self) -> list[tuple[Role, int, str, int]]:
+        """Return (role, index, name, exit code) of the children that ended since the last look."""
+        ended = []
+        for pid in list(self.children):
+            try:
+                done, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:
+                done, status = pid, 0
+            if done:
+                role, index, name = self.children.pop(pid)
+                code = os.waitstatus_to_exitcode(status)
+                self._exit[name] = code
+                for one in self._members(role, index):
+                    mark = self.marks[shared.mark_of(*one)]
+                    mark["pid"], mark["ready"] = 0, 0
+                    mark["state"] = int(AgentState.STOPPED if code == 0 else AgentState.FAILED)
+                self._free_places(pid)
+                ended.append((role, index, name, code))
+        return ended
+
+    def _free_places(self, pid: int) -> None:
+        for name in self.memory.names():
+            if name.startswith("ring."):
+                consumers = self.memory[name]["control"][0]["consumers"]
+                for consumer in consumers:
+                    if int(consumer["pid"]) == pid:
+                        consumer["state"] = ring.FREE
+
+    # ------------------------------------------------------------ phases
+
+    def _await_ready(self, stopped: Flag, server: Server) -> None:
+        deadline = time.monotonic() + self.config.daemon.ready_timeout_s
+        wanted = [(shared.mark_of(role, index), name) for role, index, name in shared.agents(self.config)]
+        while True:
+            for _, _, name, code in self._reap():
+                raise StartError(f"{name} did not start: {self._last_words(name) or f'exit code {code}'}")
+            missing = [name for mark, name in wanted if not int(self.marks[mark]["ready"])]
+            if not missing:
+                break
+            if stopped:
+                raise StartError("stopped before it was ready")
+            if time.monotonic() > deadline:
+                raise StartError(f"not ready after {self.config.daemon.ready_timeout_s:g} s: waiting for {', '.join(missing)}")
+            for request, reply in server.requests():
+                self._answer(request, reply, stopped)
+            time.sleep(TICK_S)
+        self.run_words["ready_utc_ns"] = time.time_ns()
+        self.run_words["state"] = int(RunState.READY)
+        self.notifier.send(ready=1, status=f"trading, layout {self.placement.layout}")
+        self.on_ready(self.placement.why)
+
+    def _watch(self, stopped: Flag, server: Server) -> int:
+        next_watchdog = next_clock = 0.0
+        while not stopped:
+            now = time.monotonic()
+            for role, index, name, code in self._reap():
+                self._revive(role, index, name, code)
+            if self.failures:
+                break
+            self._end_hung()
+            if now >= next_watchdog:
+                next_watchdog = now + (self.notifier.watchdog_s / 3 or 1.0)
+                if not self._stale(self.notifier.watchdog_s or HUNG_S):
+                    self.notifier.send(watchdog=1)
+            if now >= next_clock:
+                next_clock = now + 1.0
+                clocks.refresh(self.clock)
+            for request, reply in server.requests():
+                self._answer(request, reply, stopped)
+            time.sleep(TICK_S)
+        return self._take_down()
+
+    def _revive(self, role: Role, index: int, name: str, code: int) -> None:
+        now = time.monotonic()
+        recent = [at for at in self._started[name] if now - at < RESTART_WINDOW_S]
+        words = self._last_words(name)
+        if role == Role.GATEWAY:
+            self.run_words["session_up"] = 0
+        if not self.config.daemon.restart or len(recent) > RESTARTS:
+            self.failures.append(f"{name} ended with {code} {words}".strip())
+            return
+        self._spawn(role, index, name)
+
+    def _stale(self, limit_s: float) -> list[str]:
+        """Return the names of agents whose heartbeat is older than `limit_s`."""
+        limit = int(limit_s * int(self.clock["hz"]))
+        now = clocks.now_ticks()
+        return [
+            name for role, index, name in shared.agents(self.config)
+            if now - int(self.marks[shared.mark_of(role, index)]["heartbeat"]) > limit
+        ]  # fmt: skip
+
+    def _end_hung(self) -> None:
+        for name in self._stale(HUNG_S):
+            for pid, (_, _, other) in self.children.items():
+                if other == name:
+                    self._report(name, f"no heartbeat for {HUNG_S:g} s: killed")
+                    os.kill(pid, signal.SIGKILL)
+
+    def _take_down(self) -> int:
+        self.run_words["state"] = int(RunState.STOPPING)
+        self.notifier.send(stopping=1, status="cancelling open orders")
+        deadline = time.monotonic() + self.config.daemon.stop_timeout_s + 3.0
+        while self.children and time.monotonic() < deadline:
+            self._reap()
+            time.sleep(TICK_S)
+        self._kill_rest()
+        self.run_words["state"] = int(RunState.STOPPED)
+        bad = {name: code for name, code in self._exit.items() if code not in (0,)}
+        return 1 if self.failures or bad else 0
+
+    def _kill_rest(self) -> None:
+        for pid, (_, _, name) in list(self.children.items()):
+            self.failures.append(f"{name} did not stop and was killed")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in list(self.children):
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+            self.children.pop(pid, None)
+
+    def _answer(self, request: dict, reply: Callable[[dict], None], stopped: Flag) -> None:
+        what = request.get("do")
+        if what == "ping":
+            reply({"pid": os.getpid(), "state": RunState(int(self.run_words["state"])).name})
+        elif what == "stop":
+            reply({"pid": os.getpid(), "stopping": True})
+            stopped.number = signal.SIGTERM
+        elif what == "kill":
+            kill.pull(self.config, self.memory, str(request.get("by", "operator")), str(request.get("why", "")))
+            reply({"killed": True})
+        elif what == "clear":
+            kill.clear(self.config, self.memory, str(request.get("by", "")))
+            reply({"killed": False})
+        else:
+            reply({"error": f"unknown request {what!r}"})
+
+
+def wait_gone(pid: int, timeout_s: float) -> bool:
+    """Wait until a process is gone; False where it is still there after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while alive(pid):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def daemonize(log: Path) -> None:
+    """Turn this (forked) process into a background one: own session, standard streams into `log`."""
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDONLY)
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(null, 0)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.close(null)
+    os.close(out)
