@@ -1,0 +1,164 @@
+"""status, book, orders, positions: look at a running daemon. Reads shared memory, asks nobody."""
+
+import json
+import time
+
+from hftd.cli.daemon import instance, name_argument
+
+
+def add(commands) -> None:
+    """Add the commands of this file."""
+    parser = commands.add_parser("status", help="what the daemon is doing")
+    name_argument(parser)
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser.add_argument("--watch", nargs="?", type=float, const=1.0, metavar="SECONDS", help="again every second (or SECONDS)")
+    parser.set_defaults(run=status)
+    parser = commands.add_parser("book", help="the book of one symbol")
+    name_argument(parser)
+    parser.add_argument("symbol")
+    parser.add_argument("--levels", type=int, default=10)
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(run=book)
+    for what, text in (("orders", "orders, newest first"), ("positions", "positions and P&L by instrument")):
+        parser = commands.add_parser(what, help=text)
+        name_argument(parser)
+        parser.add_argument("--json", action="store_true")
+        if what == "orders":
+            parser.add_argument("--open", action="store_true", help="open orders only")
+            parser.add_argument("--limit", type=int, default=50)
+        parser.set_defaults(run=orders if what == "orders" else positions)
+
+
+def _attach(options):
+    from hftd.shm import map as shared
+
+    return shared.attach(instance(options))
+
+
+def status(options) -> int:
+    """Print the state of the daemon, its agents, latencies, rings and errors."""
+    from hftd.cli.main import say
+    from hftd.cli.tables import console
+    from hftd.control.status import snapshot
+
+    before = None
+    while True:
+        facts = snapshot(*_attach(options))
+        if options.json:
+            say(json.dumps(facts))
+        else:
+            if options.watch:
+                console.clear()
+            render_status(facts, before)
+        if not options.watch:
+            return 0
+        before = facts
+        time.sleep(options.watch)
+
+
+def render_status(facts: dict, before: dict | None = None) -> None:
+    """Print a snapshot as tables; with the one `before`, utilisation is that of the time between."""
+    from hftd.cli.tables import console, ns, table
+
+    killed = "  [bold red]KILLED[/]" if facts["killed"] else ""
+    console.print(
+        f"[bold]{facts['name']}[/] {facts['state']}{killed}  layout {facts['layout']}, up {facts['uptime_s']:g} s, "
+        f"session {'up' if facts['session_up'] else 'DOWN'}, shared memory {facts['shared_memory_mib']} MiB"
+    )
+    old = {row["agent"]: row for row in (before or {}).get("agents", [])}
+    rows = []
+    for row in facts["agents"]:
+        past = old.get(row["agent"], {"cycles": 0, "busy": 0})
+        turns = row["cycles"] - past["cycles"]
+        share = (row["busy"] - past["busy"]) / turns if turns > 0 else 0.0
+        state = row["state"] if row["alive"] or row["state"] == "STOPPED" else f"[red]{row['state']} (dead)[/]"
+        rows.append((row["agent"], state, "yes" if row["ready"] else "no", str(row["pid"] or "-"), "-" if row["core"] < 0 else str(row["core"]),
+                     f"{row['heartbeat_ms']:.0f} ms", f"{share:.1%}", row["starts"]))  # fmt: skip
+    table("agents", ("agent", "state", "ready", "pid", "core", "heartbeat", "busy", "starts"), rows, left=3)
+    if facts["latency_ns"]:
+        table("latency of orders", ("stage", "count", "p50", "p90", "p99", "p99.9", "max"), [
+            (stage, row["count"], ns(row["p50"]), ns(row["p90"]), ns(row["p99"]), ns(row["p99.9"]), ns(row["max"]))
+            for stage, row in facts["latency_ns"].items()
+        ])  # fmt: skip
+    counted = [(block, name, value) for block, values in facts["counters"].items() for name, value in values.items() if value]
+    table("counters that are not zero", ("agent", "counter", "value"), counted, left=2)
+    lagging = [(row["ring"], row["tail"], row["capacity"], row["full"], max(row["lag"].values(), default=0)) for row in facts["rings"]
+               if row["tail"] and not row["ring"].startswith("ring.log")]  # fmt: skip
+    table("rings", ("ring", "records", "capacity", "found full", "slowest behind"), lagging)
+    if facts["errors"]:
+        table("errors", ("agent", "error", "a", "b", "count"), [tuple(row.values()) for row in facts["errors"]], left=2)
+
+
+def book(options) -> int:
+    """Print both sides of a book, best level first."""
+    from hftd.cli.main import say
+    from hftd.cli.tables import console, table
+    from hftd.control.status import symbols, trading_words
+    from hftd.core.fixed import to_text
+    from hftd.errors import HftdError
+    from hftd.feed.setup import read_book
+
+    config, memory = _attach(options)
+    known = symbols(memory)
+    if options.symbol not in known:
+        raise HftdError(f"{options.symbol}: not in the universe; known are {', '.join(filter(None, known)) or 'none yet'}")
+    instrument = known.index(options.symbol)
+    bids, asks = read_book(config, memory, instrument, options.levels)
+    if options.json:
+        say(json.dumps({"symbol": options.symbol, "bids": bids, "asks": asks}))
+        return 0
+    console.print(f"[bold]{options.symbol}[/] {trading_words(memory, instrument)}")
+    rows = []
+    for level in range(max(len(bids), len(asks))):
+        bid = bids[level] if level < len(bids) else None
+        ask = asks[level] if level < len(asks) else None
+        rows.append((*((f"{bid[2]}", f"{bid[1]:,}", to_text(bid[0])) if bid else ("", "", "")),
+                     *((to_text(ask[0]), f"{ask[1]:,}", f"{ask[2]}") if ask else ("", "", ""))))  # fmt: skip
+    table("", ("orders", "bid qty", "bid", "ask", "ask qty", "orders "), rows, left=0)
+    return 0
+
+
+def orders(options) -> int:
+    """Print the gateway's order table."""
+    from hftd.cli.main import say
+    from hftd.cli.tables import table
+    from hftd.control.status import symbols
+    from hftd.core.fixed import to_text
+    from hftd.gateway.setup import read_orders
+
+    config, memory = _attach(options)
+    rows = read_orders(config, memory, symbols(memory), open_only=options.open)[: options.limit]
+    if options.json:
+        say(json.dumps(rows))
+        return 0
+    table("orders", ("id", "symbol", "side", "status", "px", "qty", "filled", "leaves"), [
+        (row["id"], row["symbol"], row["side"], row["status"], to_text(row["px"]), row["qty"], row["cum_qty"], row["leaves_qty"])
+        for row in rows
+    ], left=4)  # fmt: skip
+    return 0
+
+
+def positions(options) -> int:
+    """Print risk's positions, marked at the mid."""
+    from hftd.cli.main import say
+    from hftd.control.status import positions as read
+
+    _, memory = _attach(options)
+    rows = read(memory)
+    if options.json:
+        say(json.dumps(rows))
+        return 0
+    render_positions(rows)
+    return 0
+
+
+def render_positions(rows: list[dict]) -> None:
+    """Print positions as a table with a total."""
+    from hftd.cli.tables import money, table
+
+    total = sum(row["pnl"] for row in rows)
+    table("positions", ("symbol", "position", "bought", "sold", "orders", "fills", "mark", "P&L"), [
+        *((row["symbol"], row["position"], row["bought"], row["sold"], row["orders"], row["fills"], money(row["mark"]), money(row["pnl"]))
+          for row in rows),
+        ("total", "", "", "", sum(row["orders"] for row in rows), sum(row["fills"] for row in rows), "", money(total)),
+    ])  # fmt: skip
