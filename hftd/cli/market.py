@@ -70,7 +70,8 @@ def books(options) -> int:
         (row["symbol"], to_text(row["bid_px"]), row["bid_sz"], to_text(row["ask_px"]), row["ask_sz"])
         for row in facts["bbo"][:40]
     ])  # fmt: skip
-    say(f"{facts['messages']:,} messages, {facts['live_orders']:,} orders live at the end, {facts['executed_shares']:,} shares executed")
+    live, executed = facts["live_orders"], facts["executed_shares"]
+    say(f"{facts['messages']:,} messages, {live:,} orders live at the end, {executed:,} shares executed")
     wrong = {name: count for name, count in facts["errors"].items() if count}
     if wrong:
         say(f"errors: {wrong}")

@@ -72,8 +72,9 @@ def render_status(facts: dict, before: dict | None = None) -> None:
         turns = row["cycles"] - past["cycles"]
         share = (row["busy"] - past["busy"]) / turns if turns > 0 else 0.0
         state = row["state"] if row["alive"] or row["state"] == "STOPPED" else f"[red]{row['state']} (dead)[/]"
-        rows.append((row["agent"], state, "yes" if row["ready"] else "no", str(row["pid"] or "-"), "-" if row["core"] < 0 else str(row["core"]),
-                     f"{row['heartbeat_ms']:.0f} ms", f"{share:.1%}", row["starts"]))  # fmt: skip
+        ready, core = "yes" if row["ready"] else "no", "-" if row["core"] < 0 else str(row["core"])
+        heartbeat = f"{row['heartbeat_ms']:.0f} ms"
+        rows.append((row["agent"], state, ready, str(row["pid"] or "-"), core, heartbeat, f"{share:.1%}", row["starts"]))
     table("agents", ("agent", "state", "ready", "pid", "core", "heartbeat", "busy", "starts"), rows, left=3)
     if facts["latency_ns"]:
         table("latency of orders", ("stage", "count", "p50", "p90", "p99", "p99.9", "max"), [
@@ -82,8 +83,11 @@ def render_status(facts: dict, before: dict | None = None) -> None:
         ])  # fmt: skip
     counted = [(block, name, value) for block, values in facts["counters"].items() for name, value in values.items() if value]
     table("counters that are not zero", ("agent", "counter", "value"), counted, left=2)
-    lagging = [(row["ring"], row["tail"], row["capacity"], row["full"], max(row["lag"].values(), default=0)) for row in facts["rings"]
-               if row["tail"] and not row["ring"].startswith("ring.log")]  # fmt: skip
+    lagging = [
+        (row["ring"], row["tail"], row["capacity"], row["full"], max(row["lag"].values(), default=0))
+        for row in facts["rings"]
+        if row["tail"] and not row["ring"].startswith("ring.log")
+    ]
     table("rings", ("ring", "records", "capacity", "found full", "slowest behind"), lagging)
     if facts["errors"]:
         table("errors", ("agent", "error", "a", "b", "count"), [tuple(row.values()) for row in facts["errors"]], left=2)
@@ -157,8 +161,10 @@ def render_positions(rows: list[dict]) -> None:
     from hftd.cli.tables import money, table
 
     total = sum(row["pnl"] for row in rows)
-    table("positions", ("symbol", "position", "bought", "sold", "orders", "fills", "mark", "P&L"), [
-        *((row["symbol"], row["position"], row["bought"], row["sold"], row["orders"], row["fills"], money(row["mark"]), money(row["pnl"]))
-          for row in rows),
-        ("total", "", "", "", sum(row["orders"] for row in rows), sum(row["fills"] for row in rows), "", money(total)),
-    ])  # fmt: skip
+    body = [
+        (row["symbol"], *(row[key] for key in ("position", "bought", "sold", "orders", "fills")), money(row["mark"]), money(row["pnl"]))
+        for row in rows
+    ]
+    orders, fills = (sum(row[key] for row in rows) for key in ("orders", "fills"))
+    body.append(("total", "", "", "", orders, fills, "", money(total)))
+    table("positions", ("symbol", "position", "bought", "sold", "orders", "fills", "mark", "P&L"), body)

@@ -76,13 +76,14 @@ def place(config: Config) -> Placement:
         why = f"daemon.layout = {wanted!r}"
     if wanted == "dedicated":
         if len(cores) < len(names):
-            raise ConfigError(f"{where}: dedicated spins {len(names)} roles, one core each, and there are {len(cores)}; use shared or fused")
+            spins = f"dedicated spins {len(names)} roles, one core each"
+            raise ConfigError(f"{where}: {spins}, and there are {len(cores)} cores; use shared or fused")
         return Placement(wanted, why, dict(zip(names, cores)), True)
     if wanted == "fused":
         if len(strategies) != 1:
             raise ConfigError(f"{where}: fused takes exactly one strategy, were {len(strategies)}; use shared or dedicated")
         if len(cores) < 2:
             raise ConfigError(f"{where}: fused spins two processes, and there is {len(cores)} core; use shared")
-        pinned = {"feed": cores[0], **{name: cores[1] for name in names[1:]}}
+        pinned = {"feed": cores[0], **dict.fromkeys(names[1:], cores[1])}
         return Placement(wanted, f"{why}: risk shares a process with strategy and gateway and is NOT independent", pinned, True)
     return Placement("shared", why, {}, False)

@@ -1,4 +1,4 @@
-"""The supervisor: makes the shared memory, forks the roles, watches them, starts them again, answers the CLI. Never in the data path.
+"""The supervisor: makes the shared memory, forks the roles, watches them, answers the CLI. Never in the data path.
 
     reclaim what a crash left -> create segments -> calibrate -> fork recorder, feed, risk, strategies, gateway
       -> all ready: run.state = READY, systemd told -> watch -> STOPPING: the gateway cancels and logs out, the rest follow

@@ -60,7 +60,16 @@ def kernels(config: Config, placement: Placement | None = None) -> list[Kernel]:
     agent = record(strategy_loop.strategy_agent_dtype)
     mark, idle = record(mark_dtype), record(idle_dtype)
     if placement.fused:
-        signature = (agent, mark, record(risk_loop.risk_agent_dtype), mark, record(gateway_loop.gateway_agent_dtype), mark, idle, types.int64)
+        signature = (
+            agent,
+            mark,
+            record(risk_loop.risk_agent_dtype),
+            mark,
+            record(gateway_loop.gateway_agent_dtype),
+            mark,
+            idle,
+            types.int64,
+        )
         for program in programs.values():
             wanted.append(Kernel(f"fused {program.name}", lambda program=program: fused_kernel(program), signature))
         return wanted
