@@ -196,14 +196,14 @@ def clean(options) -> int:
 
     removed = 0
     for name in segment.existing():
-        owner = segment.owner(name)
-        if owner and alive(owner):
-            say(f"{name}: in use by pid {owner}")
+        users = [pid for pid in segment.users(name) if alive(pid)]
+        if users:
+            say(f"{name}: in use by pid {', '.join(map(str, users))}")
             continue
         if not options.dry_run:
             segment.unlink(name)
         removed += 1
-        say(f"{name}: {'would be removed' if options.dry_run else 'removed'} (owner {owner or 'unknown'} is gone)")
+        say(f"{name}: {'would be removed' if options.dry_run else 'removed'}; nobody uses it")
     if not removed:
         say("nothing to clean")
     return 0

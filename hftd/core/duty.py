@@ -8,7 +8,7 @@ from compiled code into Python: the host handles the reason in plain Python and 
 """
 
 from hftd.core.atomics import store_relaxed, store_release, tsc
-from hftd.core.idle import idle
+from hftd.core.idle import idle, parked_out
 
 turn = None
 turn_a = turn_b = turn_c = None
@@ -29,7 +29,7 @@ def duty_cycle(agent, mark, waiting, turns):
         if work > 0:
             store_relaxed(mark, "busy", mark.busy + 1)
         idle(waiting, work)
-        if waiting.mode != 0 and waiting.empty > waiting.spins + waiting.yields + 8:
+        if parked_out(waiting):
             break
     return 0
 
@@ -60,6 +60,6 @@ def fused_cycle(agent_a, mark_a, agent_b, mark_b, agent_c, mark_c, waiting, turn
         if c > 0:
             store_relaxed(mark_c, "busy", mark_c.busy + 1)
         idle(waiting, a + b + c)
-        if waiting.mode != 0 and waiting.empty > waiting.spins + waiting.yields + 8:
+        if parked_out(waiting):
             break
     return 0

@@ -42,6 +42,12 @@ def idle(state, work):
         nanosleep(address_of(state), 0)
 
 
+@leaf
+def parked_out(state):
+    """Tell whether a parking agent has slept often enough that its host should look around: every 16 sleeps, about 2 ms."""
+    return state.mode != SPIN and state.empty > state.spins + state.yields and state.empty & 15 == 0
+
+
 def set_idle(state, mode: int, spins: int = 200, yields: int = 50, park_ns: int = 50_000) -> None:
     """Fill an idle_dtype record."""
     state["mode"], state["spins"], state["yields"] = mode, spins, yields

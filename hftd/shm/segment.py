@@ -137,8 +137,11 @@ def create(name: str, parts: list[Part], epoch: int, touch: bool = True) -> Segm
     return made
 
 
-def attach(name: str, parts: list[Part], read_only: bool = False) -> Segment:
-    """Map an existing segment. Raises SegmentError where it is missing, foreign, of another version or other parts."""
+def attach(name: str, parts: list[Part], read_only: bool = False, stale_ok: bool = False) -> Segment:
+    """Map an existing segment. Raises SegmentError where it is missing, foreign, stale, of another version or other parts.
+
+    Foreign: of another user (root may look, not write). Stale: its owner is dead; `stale_ok` is for looking at what a crash left.
+    """
     try:
         shared = posix_ipc.SharedMemory(name, 0, read_only=read_only)
     except posix_ipc.ExistentialError:
@@ -146,7 +149,10 @@ def attach(name: str, parts: list[Part], read_only: bool = False) -> Segment:
     except posix_ipc.PermissionsError:
         raise SegmentError(f"shared memory {name} belongs to another user; run as the user that started the daemon") from None
     try:
-        size = os.fstat(shared.fd).st_size
+        facts = os.fstat(shared.fd)
+        size = facts.st_size
+        if facts.st_uid != os.geteuid() and not (read_only and os.geteuid() == 0):
+            raise SegmentError(f"shared memory {name} belongs to uid {facts.st_uid}; run as the user that started the daemon")
         if size < HEADER:
             raise SegmentError(f"shared memory {name} is not hftd's; `hftd clean` removes what a crash left behind")
         memory = mmap.mmap(shared.fd, size, prot=mmap.PROT_READ if read_only else mmap.PROT_READ | mmap.PROT_WRITE)
@@ -157,7 +163,19 @@ def attach(name: str, parts: list[Part], read_only: bool = False) -> Segment:
         raise SegmentError(f"shared memory {name} is not hftd's; `hftd clean` removes what a crash left behind")
     if int(head["version"]) != VERSION or int(head["schema"]) != schema_of(parts) or int(head["size"]) != size_of(parts):
         raise SegmentError(f"shared memory {name} was made by another version or configuration; stop that daemon first")
+    owner_pid = int(head["owner_pid"])
+    if not stale_ok and not _exists(owner_pid):
+        raise SegmentError(f"shared memory {name} is stale: its owner, pid {owner_pid}, is gone; `hftd clean` removes it")
     return Segment(name, parts, memory)
+
+
+def _exists(pid: int) -> bool:
+    """Tell whether a process lives (a zombie does not)."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
 
 
 def unlink(name: str) -> bool:
@@ -168,14 +186,15 @@ def unlink(name: str) -> bool:
     return False
 
 
-def owner(name: str) -> int:
-    """Return the pid that created a segment, 0 where it is not hftd's."""
-    try:
-        with open(f"/dev/shm{name}", "rb") as file:
-            head = np.frombuffer(file.read(segment_dtype.itemsize), dtype=segment_dtype)
-    except (OSError, ValueError):
-        return 0
-    return int(head[0]["owner_pid"]) if head.size and int(head[0]["magic"]) == MAGIC else 0
+def users(name: str) -> list[int]:
+    """Return the pids of this user's processes that have a segment mapped, its creator first where it is one of them."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/maps") as maps:
+                if f"/dev/shm{name}\n" in maps.read():
+                    found.append(int(entry))
+    return found
 
 
 def existing(instance: str | None = None) -> list[str]:
