@@ -8,6 +8,7 @@ All are LLVM intrinsics (inline assembly would abort the process unless an assem
 plain Python for the interpreter mode, where there is but one thread and order is the program's.
 """
 
+import threading
 import time
 
 from llvmlite import ir
@@ -148,14 +149,22 @@ def _cas_twin(record, field, expected, wanted):
 def _load_at_twin(address):
     from hftd.core.memory import load64
 
-    value = load64(address)
-    return value - (1 << 64) if value >> 63 else value
+    return load64(address)
 
 
 def _store_at_twin(address, value):
     from hftd.core.memory import store64
 
     store64(address, value)
+
+
+_lock = threading.Lock()
+
+
+def cold_fence() -> None:
+    """A full fence for cold code: taking an uncontended lock is an interlocked instruction, and the call keeps the order."""
+    with _lock:
+        pass
 
 
 def _choose(compiled, twin, literal=False):

@@ -26,11 +26,12 @@ def bind(template, name: str, salt: str = "", **slots):
     """Return the compiled loop made of `template` (a plain function) with `slots` filled.
 
     `name` must tell this binding from every other of the same template. The digest takes in the sources of every slot that
-    is a function of hftd, and the value of every other slot; `salt` is the digest of what is bound from outside (a
-    strategy's file).
+    is a function, and everything the slots reach (`cache.reached`), bound clones inside bound clones included; `salt` adds what
+    neither can see.
     """
     parts = [name, salt]
     for key, value in sorted(slots.items()):
         module = getattr(getattr(value, "py_func", value), "__module__", None)
-        parts.append(f"{key}={source_digest(module)}" if callable(value) and module else f"{key}={value!r}")
+        if callable(value) and module:
+            parts.append(f"{key}={source_digest(module)}")
     return hot(clone(template, name, **slots), salt="|".join(parts))

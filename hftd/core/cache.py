@@ -4,24 +4,34 @@ Numba's own cache looks at one source file and at the clock of that file only; a
 strategy behind the same loop would load stale machine code. Here the name of the file is a digest of
 
     the sources of every hftd module the kernel's module imports, directly or not - the strategy's source, where one is bound -
-    Python, numba, llvmlite - the CPU's name and features - the compile flags - the signature and the bytecode
+    every function, constant, layout and closure the kernel reaches from its globals, as they are now - Python, numba, llvmlite -
+    the CPU's name and features - the compile flags, NUMBA_… included - the signature
 
-so a stale kernel cannot be found. The file begins with the SHA-256 of the rest. A cache is code: its directory is the owner's
-alone (0700), a directory or file that is not is refused, and a file that does not match its seal is removed and rebuilt.
+so a stale kernel cannot be found. The sources cover what code generators and types are made of; the reached objects cover what a
+source cannot show: which function fills a slot, a constant that came from the environment. A source that changed after this
+process started is not what runs here, so nothing is loaded or saved for it.
+
+The file begins with the SHA-256 of the rest. A cache is code: its directory is the owner's alone (0700), a directory or file that
+others may write is refused, and a file that does not match its seal is removed and rebuilt.
 """
 
 import ast
+import enum
 import hashlib
 import os
 import pickle
+import re
 import stat
 import sys
 import tempfile
+import time
+import types
 from functools import cache
 from pathlib import Path
 
 import llvmlite
 import numba
+import numpy as np
 from numba.core.caching import CompileResultCacheImpl, _Cache
 from numba.core.serialize import dumps
 
@@ -29,6 +39,8 @@ from hftd.errors import HftdError
 
 SEAL = 32  # bytes of SHA-256 before the payload
 ROOT = Path(__file__).resolve().parents[1]
+STARTED = time.time()
+TOOLCHAIN = ("numba", "numpy", "llvmlite")
 
 
 class CacheError(HftdError):
@@ -57,12 +69,25 @@ def directory() -> Path:
 
 @cache
 def source_digest(module: str) -> str:
-    """Return the digest of a hftd module's source and of all hftd modules it imports, directly or not."""
+    """Return the digest of a module's source and of all modules it imports, directly or not; "" where it has no source file.
+
+    The standard library and the tool chain are left out: their versions are in the digest.
+    """
     digest = hashlib.sha256()
-    for name, path in sorted(_closure(module).items()):
+    found = _closure(module)
+    for name, path in sorted(found.items()):
         digest.update(name.encode())
         digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return digest.hexdigest() if module in found else ""
+
+
+@cache
+def changed_source(module: str) -> Path | None:
+    """Return a source of hftd behind `module` that was written after this process had started, or None."""
+    for path in _closure(module).values():
+        if path.is_relative_to(ROOT) and path.stat().st_mtime > STARTED:
+            return path
+    return None
 
 
 def _closure(module: str) -> dict[str, Path]:
@@ -79,32 +104,131 @@ def _closure(module: str) -> dict[str, Path]:
 
 
 def _path(name: str) -> Path | None:
-    if name.split(".")[0] == "hftd":
+    root = name.split(".")[0]
+    if root == "hftd":
         base = ROOT.joinpath(*name.split(".")[1:])
         for path in (base.with_suffix(".py"), base / "__init__.py"):
             if path.is_file():
                 return path
         return None
-    known = sys.modules.get(name)
-    file = getattr(known, "__file__", None)
-    return Path(file) if file and known is not None and not name.startswith(("numba", "numpy", "llvmlite")) else None
+    if root in TOOLCHAIN or (root in sys.stdlib_module_names and root != "__main__"):
+        return None
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return Path(file) if file and file.endswith(".py") and Path(file).is_file() else None
 
 
 @cache
 def _imports(path: Path, name: str) -> tuple[str, ...]:
+    if "site-packages" in path.parts:
+        return ()
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hftd":
-            names.append(node.module)
-            names.extend(f"{node.module}.{alias.name}" for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names.append(base)
+            names.extend(f"{base}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
-            names.extend(alias.name for alias in node.names if alias.name.split(".")[0] == "hftd")
+            names.extend(alias.name for alias in node.names)
     return tuple(names)
+
+
+FLAGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "DISABLE_INTEL_SVML")
 
 
 @cache
 def _toolchain() -> str:
-    return repr((sys.version_info[:3], numba.__version__, llvmlite.__version__, __import__("numpy").__version__))
+    flags = [getattr(numba.config, flag, None) for flag in FLAGS]
+    return repr((sys.version_info[:3], numba.__version__, llvmlite.__version__, np.__version__, flags))
+
+
+# ---------------------------------------------------------------- what a function reaches
+
+
+def reached(function) -> str:
+    """Return the digest of everything a function is made of as it stands: code, constants, closures, and what its globals name.
+
+    Follows functions (plain, compiled, intrinsic) into each other; other objects count by value where they have one.
+    """
+    digest = hashlib.sha256()
+    seen: dict[int, int] = {}
+    waiting = [function]
+    keep = []  # alive until the end, so that no id is used twice
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            digest.update(f"#{seen[id(item)]};".encode())
+            continue
+        inner = _plain(item)
+        if isinstance(inner, types.FunctionType):
+            seen[id(item)] = len(seen)
+            keep.append(item)
+            digest.update(f"{inner.__module__}.{inner.__qualname__}{getattr(item, 'targetoptions', '')!r}".encode())
+            names = _code(digest, inner.__code__)
+            cells = [cell.cell_contents for cell in inner.__closure__ or () if _filled(cell)]
+            waiting.extend([*cells, *(inner.__defaults__ or ()), *_globals(inner, names)])
+        else:
+            digest.update(_value(item).encode() + b";")
+    return digest.hexdigest()
+
+
+def _plain(item):
+    """The Python function behind a dispatcher or an intrinsic; anything else as it is."""
+    item = getattr(item, "py_func", item)
+    return getattr(item, "_defn", item)
+
+
+def _filled(cell) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+def _code(digest, code: types.CodeType) -> list[str]:
+    digest.update(code.co_code)
+    names = [*code.co_names]
+    digest.update(repr((code.co_names, code.co_freevars, code.co_cellvars, code.co_argcount)).encode())
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names.extend(_code(digest, constant))
+        else:
+            digest.update(_value(constant).encode())
+    return names
+
+
+def _globals(function, names: list[str]) -> list:
+    """What the names of a function's code mean among its globals; attributes of modules of ours and users' included."""
+    found = []
+    for name in dict.fromkeys(names):
+        if name not in function.__globals__:
+            continue
+        item = function.__globals__[name]
+        if isinstance(item, types.ModuleType):
+            root = item.__name__.split(".")[0]
+            if root not in TOOLCHAIN and root not in sys.stdlib_module_names:
+                found.extend(getattr(item, other) for other in dict.fromkeys(names) if hasattr(item, other))
+        else:
+            found.append(item)
+    return found
+
+
+def _value(item) -> str:
+    if isinstance(item, np.dtype):
+        return f"{item!r}{item.itemsize}"
+    if isinstance(item, np.ndarray | np.generic):
+        return f"{item.dtype!r}{item.shape}{hashlib.sha256(item.tobytes()).hexdigest()}"
+    if isinstance(item, frozenset | set):
+        return repr(sorted(map(_value, item)))
+    if isinstance(item, tuple | list):
+        return f"({','.join(map(_value, item))})"
+    if isinstance(item, type):
+        members = [(member.name, member.value) for member in item] if issubclass(item, enum.Enum) else ""
+        return f"{item.__module__}.{item.__qualname__}{getattr(item, '_fields', '')}{members}"
+    text = repr(item)
+    return text if " at 0x" not in text else f"{type(item).__module__}.{type(item).__qualname__}"
 
 
 class _Locator:
@@ -145,40 +269,57 @@ class SealedCache(_Cache):
     def path(self, sig, codegen) -> Path:
         """Return the file that holds, or would hold, this kernel for signature `sig`."""
         digest = hashlib.sha256()
-        code = self._function.__code__
-        for part in (self._salt, source_digest(self._function.__module__), _toolchain(), str(sig), repr(codegen.magic_tuple())):
+        function = self._function
+        for part in (self._salt, source_digest(function.__module__), reached(function), _toolchain(), str(sig),
+                     repr(codegen.magic_tuple())):  # fmt: skip
             digest.update(part.encode())
             digest.update(b"\0")
-        digest.update(code.co_code)
-        digest.update(repr(code.co_names).encode())
-        return directory() / f"{self._function.__qualname__}-{digest.hexdigest()[:32]}.kernel"
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", function.__qualname__)[-100:]
+        return directory() / f"{name}-{digest.hexdigest()[:32]}.kernel"
+
+    def _usable(self) -> bool:
+        module = self._function.__module__
+        return self._enabled and source_digest(module) != "" and changed_source(module) is None
 
     def load_overload(self, sig, target_context):
         """Return the compiled kernel for `sig`, or None where there is no sound file for it."""
         target_context.refresh()
-        if not self._enabled:
+        if not self._usable():
             return None
         path = self.path(sig, target_context.codegen())
         try:
-            data = path.read_bytes()
-        except OSError:
+            with path.open("rb") as file:
+                facts = os.fstat(file.fileno())
+                data = file.read()
+        except FileNotFoundError:
             return None
-        if hashlib.sha256(data[SEAL:]).digest() != data[:SEAL] or path.stat().st_uid != os.getuid():
+        except OSError as error:
+            raise CacheError(f"compile cache {path}: {error.strerror}; remove it, or set HFTD_CACHE_DIR") from None
+        sound = hashlib.sha256(data[SEAL:]).digest() == data[:SEAL]
+        if not sound or facts.st_uid != os.getuid() or stat.S_IMODE(facts.st_mode) & 0o022:
             path.unlink(missing_ok=True)
             return None
-        return self._impl.rebuild(target_context, pickle.loads(data[SEAL:]))
+        try:
+            return self._impl.rebuild(target_context, pickle.loads(data[SEAL:]))
+        except Exception:  # sealed by us, and still not to be rebuilt: compile anew rather than die on a cache
+            path.unlink(missing_ok=True)
+            return None
 
     def save_overload(self, sig, data):
         """Seal and write the compiled kernel, in one atomic rename."""
-        if not self._enabled or not self._impl.check_cachable(data):
+        if not self._usable() or not self._impl.check_cachable(data):
             return
         payload = dumps(self._impl.reduce(data))
         path = self.path(sig, data.library.codegen)
-        handle, temporary = tempfile.mkstemp(dir=directory(), prefix=".new-")
+        temporary = ""
         try:
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
             with os.fdopen(handle, "wb") as file:
                 file.write(hashlib.sha256(payload).digest() + payload)
             os.replace(temporary, path)
+        except OSError as error:
+            Path(temporary or path).unlink(missing_ok=True)
+            raise CacheError(f"compile cache {path.parent}: {error.strerror}; make room, or set HFTD_CACHE_DIR") from None
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            Path(temporary or path).unlink(missing_ok=True)
             raise

@@ -1,7 +1,7 @@
 """Time: the invariant time stamp counter in hot code, nanoseconds for people and wires.
 
 A calibration ties the counter to the UTC and monotonic clocks: `ns = origin_ns + (ticks - origin) * mult / 2**32`. The
-multiplication is split so that it never overflows: the high and low halves of the tick count are scaled apart. Good for
+multiplication is split so that it never overflows: the high and low halves of both factors are multiplied apart. Good for
 centuries; the supervisor refreshes it, since crystals drift by parts in a million.
 """
 
@@ -28,8 +28,12 @@ clock_dtype = layout("clock", 64, [
 
 @leaf
 def scale(amount, mult):
-    """Return amount * mult / 2**32 for amount >= 0, without overflow as long as the result fits 63 bits."""
-    return (amount >> 32) * mult + (((amount & 0xFFFFFFFF) * mult) >> 32)
+    """Return amount * mult / 2**32, rounded down, for amount and mult >= 0: exact as long as the result fits 63 bits.
+
+    Both are split, since the product of two low halves already fills 64 bits: its sign bit is masked away after the shift.
+    """
+    low, mult_low = amount & 0xFFFFFFFF, mult & 0xFFFFFFFF
+    return (amount >> 32) * mult + low * (mult >> 32) + (((low * mult_low) >> 32) & 0xFFFFFFFF)
 
 
 @leaf

@@ -32,8 +32,13 @@ def bps_of(px, bps):
 
 
 def to_fixed(text: str | int | float | Decimal, scale: int = PRICE_SCALE) -> int:
-    """Return a human price as the scaled integer. Raises ValueError where it has more decimals than the scale."""
-    value = Decimal(str(text)) * scale
+    """Return a human price as the scaled integer. Raises ValueError where it is no number, too big, or has too many decimals."""
+    try:
+        value = Decimal(str(text)) * scale
+    except ArithmeticError:
+        raise ValueError(f"price {text!r} is not a number") from None
+    if not value.is_finite() or abs(value) >= 1 << 63:
+        raise ValueError(f"price {text!r} is not a number below 2**63 in units of 1/{scale}")
     whole = value.to_integral_value(ROUND_HALF_EVEN)
     if whole != value:
         raise ValueError(f"price {text} has more decimals than 1/{scale} allows")

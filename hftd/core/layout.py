@@ -20,10 +20,10 @@ def layout(name: str, size: int, fields: Sequence[tuple]) -> np.dtype:
     """Return the aligned dtype of `fields`, each `(name, type, offset)` or `(name, type)` to follow on.
 
     `type` is a NumPy type string, another layout, or `(layout, (n,))`. Raises ValueError where a field overlaps its
-    neighbour, is not aligned to its own width, leaves a hole, or where the whole is not `size` bytes.
+    neighbour, is not aligned to its own width, leaves a hole, or where the whole is not `size` bytes, or rows would misalign.
     """
     names, formats, offsets = [], [], []
-    end = 0
+    end, widest = 0, 1
     for field in fields:
         kind = np.dtype(field[1])
         offset = field[2] if len(field) > 2 else end
@@ -39,9 +39,11 @@ def layout(name: str, size: int, fields: Sequence[tuple]) -> np.dtype:
         names.append(field[0])
         formats.append(field[1])
         offsets.append(offset)
-        end = offset + kind.itemsize
+        end, widest = offset + kind.itemsize, max(widest, align)
     if end != size:
         raise ValueError(f"layout {name}: the fields take {end} bytes, {size} were declared")
+    if size % widest:
+        raise ValueError(f"layout {name}: rows of {size} bytes in an array would not stay aligned to {widest}")
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size}, align=False)
 
 

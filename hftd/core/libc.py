@@ -20,21 +20,22 @@ _i4, _i8 = types.intc, types.int64
 if INTERPRETED:
     _libc = ctypes.CDLL(None, use_errno=True)
 
-    def _twin(name, *arguments):
+    def _twin(name, *arguments, result=ctypes.c_int):
         function = getattr(_libc, name)
-        function.restype = ctypes.c_int64
+        function.restype = result
         function.argtypes = list(arguments)
         return lambda *args: function(*(int(arg) for arg in args))
 
     _fd, _word = ctypes.c_int, ctypes.c_int64
-    recv = _twin("recv", _fd, _word, _word, _fd)
-    send = _twin("send", _fd, _word, _word, _fd)
-    sendto = _twin("sendto", _fd, _word, _word, _fd, _word, _fd)
+    recv = _twin("recv", _fd, _word, _word, _fd, result=_word)
+    send = _twin("send", _fd, _word, _word, _fd, result=_word)
+    sendto = _twin("sendto", _fd, _word, _word, _fd, _word, _fd, result=_word)
     recvmmsg = _twin("recvmmsg", _fd, _word, ctypes.c_uint, _fd, _word)
     sendmmsg = _twin("sendmmsg", _fd, _word, ctypes.c_uint, _fd)
     poll = _twin("poll", _word, _word, _fd)
     nanosleep = _twin("nanosleep", _word, _word)
     sched_yield = _twin("sched_yield")
+    memmove = _twin("memmove", _word, _word, _word)
 
     def errno():
         """The error of the last call of this thread."""
@@ -49,6 +50,7 @@ else:
     poll = ExternalFunction("poll", _i4(_i8, _i8, _i4))
     nanosleep = ExternalFunction("nanosleep", _i4(_i8, _i8))
     sched_yield = ExternalFunction("sched_yield", _i4())
+    memmove = ExternalFunction("memmove", _i8(_i8, _i8, _i8))
     _errno_location = ExternalFunction("__errno_location", _i8())
 
     @leaf

@@ -39,14 +39,14 @@ def _record_at_twin(address, dtype):
 
 def _swap_twin(width):
     def swap(value):
-        return int.from_bytes((int(value) & ((1 << 8 * width) - 1)).to_bytes(width, "little"), "big")
+        return int.from_bytes((int(value) & ((1 << 8 * width) - 1)).to_bytes(width, "little"), "big", signed=width == 8)
 
     return swap
 
 
 def _load_twin(width):
     def load(address):
-        return int.from_bytes(ctypes.string_at(int(address), width), "little")
+        return int.from_bytes(ctypes.string_at(int(address), width), "little", signed=width == 8)
 
     return load
 

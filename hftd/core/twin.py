@@ -41,6 +41,8 @@ class Record:
     def __getattr__(self, field):
         if field == "dtype":
             return self._array.dtype
+        if field not in (self._array.dtype.names or ()):
+            raise AttributeError(f"record has no field {field}")
         return self[field]
 
     def __setattr__(self, field, value):
@@ -52,6 +54,11 @@ class RecordArray(np.ndarray):
 
     def __getitem__(self, index):
         if isinstance(index, int | np.integer) and self.ndim == 1 and self.dtype.names:
-            index = int(index) % self.shape[0]
-            return Record(np.asarray(self)[index : index + 1])
+            at = int(index) + self.shape[0] if index < 0 else int(index)
+            if not 0 <= at < self.shape[0]:
+                raise IndexError(f"row {index} of {self.shape[0]}")
+            return Record(np.asarray(self)[at : at + 1])
         return super().__getitem__(index)
+
+    def __iter__(self):
+        return (self[index] for index in range(self.shape[0]))

@@ -3,7 +3,8 @@
     bit 63    62..56        55..32       31..0
      0      | strategy 7 | epoch 24    | sequence 32 |
 
-The epoch is seconds/8 of UTC at the strategy's start, so it grows over restarts within the day (and for 4 years).
+The epoch is the second of UTC at the strategy's start, so it comes back after 194 days. Within one second a restart would take
+the same one: `next_epoch` steps past the epoch before, which the strategy's segment keeps.
 """
 
 from hftd.core.jit import leaf
@@ -38,7 +39,15 @@ def sequence_of(cl_ord_id):
 
 def epoch_now(utc_ns: int) -> int:
     """Return the instance epoch for a strategy that starts at `utc_ns`."""
-    return (utc_ns // 8_000_000_000) & EPOCH_MASK
+    return (utc_ns // 1_000_000_000) & EPOCH_MASK
+
+
+def next_epoch(utc_ns: int, previous: int) -> int:
+    """Return the epoch for a restart at `utc_ns` of an instance whose epoch was `previous` (0: none): never the same again."""
+    ahead = (epoch_now(utc_ns) - previous) & EPOCH_MASK
+    if previous == 0 or 0 < ahead <= EPOCH_MASK // 2:
+        return epoch_now(utc_ns)
+    return (previous + 1) & EPOCH_MASK
 
 
 def text(cl_ord_id: int) -> str:

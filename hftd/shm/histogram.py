@@ -1,7 +1,7 @@
 """Log-linear histograms of non-negative integers (ticks): single writer, three significant digits, fixed memory.
 
 Values below 2048 have a bucket each; above, every power of two is split into 1024 buckets, so a bucket is never wider than
-0.1 % of its value. Values of 2**36 and more (26 s at 2.6 GHz) share the last. After HdrHistogram (Tene).
+0.1 % of its value. Values of 2**37 and more (52 s at 2.6 GHz) share the last; negative ones count as 0. After HdrHistogram (Tene).
 """
 
 import numpy as np
@@ -55,6 +55,7 @@ def bucket_of(value):
 @leaf
 def record_value(histogram, at, value):
     """Count `value` in the histogram (a histogram_dtype record that lies at address `at`). One writer."""
+    value = max(value, 0)
     if histogram.count == 0 or value < histogram.smallest:
         histogram.smallest = value
     if value > histogram.largest:

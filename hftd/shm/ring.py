@@ -15,6 +15,10 @@ Two ways to see a record, the consumer's choice, the producer does the same for 
 A *gating* consumer holds the producer back: `room` refuses, the caller decides what that means. An *observer* does not: it
 copies (`observe`), checks the seq again, and counts what it lost. Invariant: 0 <= tail - slowest gating head <= capacity.
 
+Joining a running ring: the consumer first stands in its place as GATING, then fences, then reads the tail and starts there; the
+producer fences, then reads the places, and never lets its cached limit pass `published + capacity`. So either the producer saw the
+newcomer, or the newcomer starts at a record that the producer's old limit spares (Dekker's argument; each side needs its fence).
+
 A handle (`producer_dtype`, `consumer_dtype`) is the private side of one end: addresses, own cursor, cached view of the
 other's. After Agrona's, the Disruptor's and rigtorp's rings. Turned down: one ring per consumer (copies), a mutex (a dead
 holder stops everybody), a separate record array for cursors (reference counts cost more than the push).
@@ -23,7 +27,9 @@ holder stops everybody), a separate record array for cursors (reference counts c
 import os
 
 from hftd.core.atomics import (
+    cold_fence,
     fence_acquire,
+    fence_full,
     fence_release,
     load_acquire,
     load_acquire_at,
@@ -84,7 +90,10 @@ consumer_dtype = layout("consumer", 64, [
 
 @leaf
 def room(p, count):
-    """Tell whether `count` records can be written. Looks at the consumers only when the cached limit says no."""
+    """Tell whether `count` records can be written. Looks at the consumers only when the cached limit says no.
+
+    What is committed and not yet published counts as unread: a batch, `publish` left out, is at most `capacity` records.
+    """
     if p.limit - p.tail >= count:
         return True
     p.limit = _limit(p)
@@ -97,8 +106,9 @@ def room(p, count):
 
 @leaf
 def _limit(p):
+    fence_full()
     ring = record_at(p.control, ring_dtype)
-    slowest = p.tail
+    slowest = p.published
     for i in range(CONSUMERS):
         consumer = ring.consumers[i]
         if load_acquire(consumer, "state") == GATING:
@@ -171,10 +181,13 @@ def ready(c):
 
 @leaf
 def available(c):
-    """Return how many published records wait, by the ring's tail; the tail is read only when the cached one is used up."""
+    """Return how many published records wait, by the ring's tail; the tail is read only when the cached one is used up.
+
+    0, never less, where `ready` took us past what is published.
+    """
     if c.seen <= c.next:
         c.seen = load_acquire_at(c.control)
-    return c.seen - c.next
+    return max(c.seen - c.next, 0)
 
 
 @leaf
@@ -193,7 +206,11 @@ def done(c):
 
 @leaf
 def detached(c):
-    """Tell whether the producer gave up on us: what follows was lost, re-join from a snapshot."""
+    """Tell whether the producer gave up on us: what follows was lost, re-join from a snapshot.
+
+    A record that was taken before may have been overwritten while it was read: ask after the last look at a batch, and before
+    anything that was decided on it is published.
+    """
     return load_acquire(record_at(c.head_at, ring_consumer_dtype), "state") == DETACHED
 
 
@@ -242,23 +259,56 @@ def open_producer(handle, segment: Segment) -> None:
 
 
 def open_consumer(handle, segment: Segment, index: int, gating: bool = True, from_start: bool = False) -> None:
-    """Fill a consumer_dtype record for consumer `index` (0..CONSUMERS-1), at the tail, or with `from_start` at its old head."""
-    if not 0 <= index < CONSUMERS:
-        raise ValueError(f"ring consumer must be 0..{CONSUMERS - 1}, was {index}")
+    """Fill a consumer_dtype record for consumer `index` (0..CONSUMERS-1), at the tail, or with `from_start` at its old head.
+
+    A gating consumer finds everything since its old head only if its place never stopped gating (it died and comes back, or
+    `reserve` held it); otherwise the producer may have passed it, and it starts at the tail like a newcomer.
+    """
+    _in_range(index)
     control = segment["control"][0]
     capacity = segment.parts["slots"].count
     mine = control["consumers"][index]
-    start = int(mine["head"]) if from_start else int(control["tail"])
-    mine["head"], mine["pid"], mine["lost"] = start, os.getpid(), 0
+    resume = from_start and (not gating or int(mine["state"]) == GATING)
+    if not resume:
+        _stand(control, mine, GATING if gating else OBSERVER)
+    start = int(mine["head"])
     mine["state"] = GATING if gating else OBSERVER
+    mine["pid"], mine["lost"] = os.getpid(), 0
     handle["slots"]["base"], handle["slots"]["count"] = segment.address("slots"), capacity
     handle["mask"], handle["next"], handle["seen"], handle["lost"] = capacity - 1, start, start, 0
     handle["control"] = segment.address("control")
     handle["head_at"] = segment.address("control") + offset_of(ring_dtype, "consumers") + index * PAIR
 
 
+def reserve(segment: Segment, index: int) -> None:
+    """Hold the place of a gating consumer that comes later (`open_consumer(…, from_start=True)`): nothing it missed is lost."""
+    _in_range(index)
+    control = segment["control"][0]
+    _stand(control, control["consumers"][index], GATING)
+
+
+def release(segment: Segment, index: int) -> None:
+    """Free a place: the producer no longer waits for it. For a consumer that leaves, and by the supervisor for a dead one."""
+    _in_range(index)
+    mine = segment["control"][0]["consumers"][index]
+    mine["state"], mine["pid"] = FREE, 0
+
+
+def _stand(control, mine, state: int) -> None:
+    """Take a place at the tail of a ring that may be running; the order of the stores is the head of this file's argument."""
+    mine["head"] = int(control["tail"])
+    mine["state"] = state
+    cold_fence()
+    mine["head"] = int(control["tail"])
+
+
+def _in_range(index: int) -> None:
+    if not 0 <= index < CONSUMERS:
+        raise ValueError(f"ring consumer must be 0..{CONSUMERS - 1}, was {index}")
+
+
 def open_watcher(handle, segment: Segment) -> None:
-    """Fill a consumer_dtype record for an observer that takes no place among the consumers (CLI, notebook)."""
+    """Fill a consumer_dtype record for an observer that takes no place among the consumers (CLI, notebook): never call `done`."""
     control = segment["control"][0]
     capacity = segment.parts["slots"].count
     start = max(int(control["tail"]) - capacity // 2, 0)

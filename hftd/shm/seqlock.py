@@ -11,8 +11,8 @@ from hftd.core.memory import address_of, copy_bytes
 
 @leaf
 def begin_write(cell):
-    """Open the cell for writing; every field may be stored until `end_write`."""
-    store_relaxed(cell, "version", cell.version + 1)
+    """Open the cell for writing; every field may be stored until `end_write`. Odd stays odd where a writer died inside."""
+    store_relaxed(cell, "version", (cell.version + 1) | 1)
     fence_release()
 
 
