@@ -1,0 +1,86 @@
+"""The daemon's life against an exchange that runs apart: start, look, stop, and the supervisor's death."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from hftd.sim.options import SYNTHETIC_SYMBOLS
+from tests.support.daemon import Exchange, hftd, nothing_left, pids_of, running, until
+
+SYMBOLS = list(SYNTHETIC_SYMBOLS)[:4]
+
+
+@pytest.fixture
+def exchange(tmp_path):
+    made = Exchange(tmp_path, "--seconds", "120", "--seed", "3")
+    try:
+        made.await_ready()
+        yield made
+    finally:
+        if made.process.poll() is None:
+            made.process.kill()
+            made.process.wait()
+
+
+def status(name):
+    return json.loads(hftd("status", "-n", name, "--json").stdout)
+
+
+def trading(name):
+    return sum(row["orders"] for row in json.loads(hftd("positions", "-n", name, "--json").stdout)) > 3
+
+
+def test_start_look_and_stop_leave_no_order_and_nothing_behind(tmp_path, exchange):
+    with running(tmp_path, exchange, SYMBOLS) as (name, config):
+        pids = pids_of(name)
+        until(lambda: trading(name), 30, "orders")
+        facts = status(name)
+        assert facts["state"] == "READY"
+        assert facts["session_up"] and not facts["killed"]
+        assert all(row["alive"] and row["ready"] for row in facts["agents"])
+        book = json.loads(hftd("book", SYMBOLS[0], "-n", name, "--json").stdout)
+        assert book["bids"] and book["asks"] and book["bids"][0][0] < book["asks"][0][0]
+        rows = json.loads(hftd("orders", "-n", name, "--json").stdout)
+        assert rows and {row["symbol"] for row in rows} <= set(SYMBOLS)
+        again = hftd("start", "-c", str(config))
+        assert again.returncode == 1 and "is running" in again.stderr and again.stderr.count("\n") == 1
+        stopped = hftd("stop", "-n", name)
+        assert stopped.returncode == 0, stopped.stderr
+        until(lambda: nothing_left(name, pids), 5, "processes and memory to go")
+    ledger = exchange.end()
+    assert ledger["open_orders"] == 0
+    assert sum(row["orders"] for row in ledger["positions"]) > 3
+
+
+def test_killed_supervisor_takes_orders_processes_and_memory_with_it(tmp_path, exchange):
+    with running(tmp_path, exchange, SYMBOLS) as (name, _):
+        until(lambda: trading(name), 30, "orders")
+        pids = pids_of(name)
+        supervisor = int((tmp_path / name / "pid").read_text())
+        os.kill(supervisor, signal.SIGKILL)
+        until(lambda: nothing_left(name, [supervisor, *pids]), 20, "the children to cancel and go")
+    ledger = exchange.end()
+    assert ledger["open_orders"] == 0
+
+
+def test_kill_switch_cancels_everything_and_lasts_until_it_is_cleared(tmp_path, exchange):
+    with running(tmp_path, exchange, SYMBOLS) as (name, _):
+        until(lambda: trading(name), 30, "orders")
+        assert hftd("kill", "-n", name, "--by", "tester", "--why", "test").returncode == 0
+        until(lambda: not json.loads(hftd("orders", "-n", name, "--open", "--json").stdout), 10, "open orders to end")
+        accepted = sum(row["orders"] for row in json.loads(hftd("positions", "-n", name, "--json").stdout))
+        assert status(name)["killed"]
+        assert hftd("kill", "-n", name, "--clear", "--by", "tester").returncode == 0
+        until(
+            lambda: sum(row["orders"] for row in json.loads(hftd("positions", "-n", name, "--json").stdout)) > accepted,
+            20, "orders after the switch was cleared",
+        )  # fmt: skip
+
+
+def test_commands_without_a_daemon_say_so():
+    for command in ("status", "orders", "positions", "stop"):
+        answer = hftd(command, "-n", "nobody")
+        assert answer.returncode == 3
+        assert answer.stderr == "hftd: no daemon called 'nobody' is running; start one with: hftd start\n"
