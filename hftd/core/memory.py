@@ -37,6 +37,10 @@ def _record_at_twin(address, dtype):
     return Record.at(address, dtype)
 
 
+def _row_at_twin(base, index, dtype):
+    return Record.at(base + index * dtype.itemsize, dtype)
+
+
 def _swap_twin(width):
     def swap(value):
         return int.from_bytes((int(value) & ((1 << 8 * width) - 1)).to_bytes(width, "little"), "big", signed=width == 8)
@@ -77,6 +81,17 @@ def _record_at(typingctx, address, dtype):
         return builder.inttoptr(args[0], context.get_value_type(record))
 
     return record(types.int64, dtype), codegen
+
+
+def _row_at(typingctx, base, index, dtype):
+    """row_at(base, index, dtype): record number `index` of those that lie from `base` on."""
+    record = dtype.dtype
+
+    def codegen(context, builder, signature, args):
+        at = builder.add(args[0], builder.mul(args[1], ir.Constant(ir.IntType(64), record.size)))
+        return builder.inttoptr(at, context.get_value_type(record))
+
+    return record(types.int64, types.int64, dtype), codegen
 
 
 def _address_of(typingctx, record):
@@ -159,6 +174,7 @@ def _choose(compiled, twin, name, doc):
 
 
 record_at = _choose(_record_at, _record_at_twin, "record_at", "The record of layout `dtype` at `address`.")
+row_at = _choose(_row_at, _row_at_twin, "row_at", "Record `index` of layout `dtype` among those that lie from an address on.")
 address_of = _choose(_address_of, _address_twin, "address_of", "The address of a record.")
 copy_bytes = _choose(_copy, _copy_twin, "copy_bytes", "Copy `size` bytes; the ranges must not overlap.")
 swap16 = _choose(_swap(2), _swap_twin(2), "swap16", "Reverse 2 bytes; the result is 0..2**16-1.")
@@ -192,14 +208,14 @@ if CHECKED:
         """Return row `index` of `table` (a Span) as a record of `dtype`. Raises IndexError outside 0..count-1."""
         if index < 0 or index >= table.count:
             raise IndexError("row outside its span")
-        return record_at(table.base + index * dtype.itemsize, dtype)
+        return row_at(table.base, index, dtype)
 
 else:
 
     @leaf
     def row(table, index, dtype):
         """Return row `index` of `table` (a Span) as a record of `dtype`. The caller has checked 0 <= index < count."""
-        return record_at(table.base + index * dtype.itemsize, dtype)
+        return row_at(table.base, index, dtype)
 
 
 # ---------------------------------------------------------------- cold: making memory
