@@ -6,7 +6,9 @@ are refused, with the nearest known one named. Nothing here is compiled or share
 
 import dataclasses
 import difflib
+import ipaddress
 import json
+import math
 import os
 import re
 import stat
@@ -19,6 +21,8 @@ import tomli
 from hftd.errors import HftdError
 
 LAYOUTS = ("auto", "dedicated", "shared", "fused")
+TYPES = {int: "an integer", float: "a number", str: "a text", bool: "true or false", list: "a list", dict: "a table"}
+"""What a value's type is called in an error and in `config/README.md`."""
 
 
 class ConfigError(HftdError, ValueError):
@@ -41,8 +45,9 @@ class Daemon:
     name: str = key("hftd", "instance name; shared memory, run directory and logs carry it", pattern=r"[a-z][a-z0-9_-]{0,23}")
     layout: str = key("auto", "how roles share cores", choices=LAYOUTS)
     cores: list[int] = key([], "cores the daemon may use, in order feed, strategies, risk, gateway; empty: all it is allowed")
-    run_dir: str = key("", "control socket, pid file and latches; empty: $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/hftd or ~/.hftd")
-    log_dir: str = key("", "JSON logs and journals; empty: run_dir/log")
+    run_dir: str = key("", "control socket and lock; empty: $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/hftd or ~/.hftd")
+    state_dir: str = key("", "what outlives a reboot (latches); empty: run_dir where set, $STATE_DIRECTORY or ~/.local/state/hftd")
+    log_dir: str = key("", "JSON logs and journals; empty: $LOGS_DIRECTORY or log/ beside the control socket")
     stop_timeout_s: float = key(5.0, "how long a stop waits for open orders to end", unit="s", min=0.1, max=300)
     ready_timeout_s: float = key(30.0, "how long a start waits for every role to be ready", unit="s", min=1, max=600)
     restart: bool = key(True, "start a role again when it dies")
@@ -103,6 +108,7 @@ class Risk:
     collar_bps: int = key(500, "how far from the book a price may be", unit="bps", min=1, max=10000)
     message_rate_max: int = key(10_000, "new orders and replaces in one second, account", min=1, max=10_000_000)
     feed_stale_ms: int = key(5000, "market data older than this denies new orders", unit="ms", min=10, max=3_600_000)
+    self_cross: bool = key(True, "deny orders that would trade with our own resting orders")
     instrument: dict[str, Any] = key({}, "limits of one instrument: [risk.instrument.AAPL] order_qty_max = 100")
 
 
@@ -113,7 +119,7 @@ class Gateway:
     address: str = key("127.0.0.1:31002", "host:port of the venue's SoupBinTCP server")
     username: str = key("HFTD01", "SoupBinTCP user name, 6 characters at most")
     password_env: str = key("HFTD_PASSWORD", "environment variable that holds the password")
-    password_file: str = key("", "file that holds it instead, mode 0600 (a systemd credential's path)")
+    password_file: str = key("", "file that holds it instead, mode 0600; a plain name: a systemd credential, or beside this file")
     session: str = key("", "SoupBinTCP session to ask for; empty: the current one")
     firm: str = key("", "firm on every order; empty: the account's default", pattern=r"[A-Z]{0,4}")
     orders_max: int = key(1 << 16, "rows of the order table", min=64, max=1 << 24, power_of_two=True)
@@ -182,9 +188,14 @@ def load(path: str | os.PathLike) -> Config:
         raise ConfigError(f"{file}: is not UTF-8 text") from None
     except tomli.TOMLDecodeError as error:
         raise ConfigError(f"{file}: not TOML: {error}") from None
-    if "password" in data.get("gateway", {}) and stat.S_IMODE(facts.st_mode) & 0o077:
+    if "password" in _table(data, "gateway") and stat.S_IMODE(facts.st_mode) & 0o077:
         raise ConfigError(f"{file}: gateway.password: secrets do not belong in a readable file; use gateway.password_env")
     return build(data, str(file))
+
+
+def _table(data: dict, section: str) -> dict:
+    found = data.get(section)
+    return found if isinstance(found, dict) else {}
 
 
 def build(data: dict, name: str = "configuration") -> Config:
@@ -225,7 +236,11 @@ def _value(item: dataclasses.Field, value: Any, where: str) -> Any:
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-        raise ConfigError(f"{where}: must be of type {wanted.__name__}, was {value!r}")
+        raise ConfigError(f"{where}: must be {TYPES[wanted]}, was {value!r}")
+    if wanted is float and not math.isfinite(value):
+        raise ConfigError(f"{where}: must be a finite number, was {value}")
+    if wanted is list:
+        _items(item, value, where)
     low, high = facts["min"], facts["max"]
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"at least {low}" if high is None else f"{low} to {high}"
@@ -239,6 +254,16 @@ def _value(item: dataclasses.Field, value: Any, where: str) -> Any:
     return value
 
 
+def _items(item: dataclasses.Field, value: list, where: str) -> None:
+    wanted = {"list[int]": int, "list[str]": str}[str(item.type).removeprefix("typing.")]
+    for one in value:
+        if not isinstance(one, wanted) or isinstance(one, bool):
+            raise ConfigError(f"{where}: must hold {TYPES[wanted].partition(' ')[2]}s only, held {one!r}")
+    if len(set(value)) != len(value):
+        twice = next(one for at, one in enumerate(value) if one in value[:at])
+        raise ConfigError(f"{where}: {twice!r} stands twice")
+
+
 def _nearest(name: str, known: Any) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
@@ -247,49 +272,68 @@ def _nearest(name: str, known: Any) -> str:
 def host_port(text: str, where: str = "address") -> tuple[str, int]:
     """Split `host:port`. Raises ConfigError."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise ConfigError(f"{where}: must be host:port, was {text!r}")
     return host, int(port)
 
 
 def _cross_checks(config: Config, name: str) -> None:
-    for where, text in (("feed.line_a", config.feed.line_a), ("feed.line_b", config.feed.line_b),
-                        ("feed.glimpse", config.feed.glimpse), ("gateway.address", config.gateway.address),
-                        ("recorder.metrics", config.recorder.metrics)):  # fmt: skip
-        if text:
-            host_port(text, f"{name}: {where}")
-    for text in config.feed.request:
-        host_port(text, f"{name}: feed.request")
+    _check_addresses(config, name)
     if config.daemon.layout == "fused" and not config.daemon.allow_fused:
         raise ConfigError(f"{name}: daemon.layout: fused is refused by daemon.allow_fused = false: risk would not be independent")
     if len(config.strategy) > 16:
         raise ConfigError(f"{name}: strategy: at most 16 instances, were {len(config.strategy)}")
-    for symbol in config.universe.symbols:
-        if not re.fullmatch(r"[!-~]{1,8}", symbol):
-            raise ConfigError(f"{name}: universe.symbols: {symbol!r} must be 1 to 8 characters without spaces")
-    if len(set(config.universe.symbols)) != len(config.universe.symbols):
-        raise ConfigError(f"{name}: universe.symbols: a symbol stands twice")
+    _check_symbols(config.universe.symbols, config, f"{name}: universe.symbols")
     for i, row in enumerate(config.strategy):
         if not row.file:
             raise ConfigError(f"{name}: strategy[{i}].file: must name a strategy file; `hftd strategy list` shows them")
-        if config.universe.symbols:
-            for symbol in row.symbols:
-                if symbol not in config.universe.symbols:
-                    raise ConfigError(f"{name}: strategy[{i}].symbols: {symbol} is not in universe.symbols")
-    names = [row.name or Path(row.file).stem for row in config.strategy]
-    if len(set(names)) != len(names):
-        raise ConfigError(f"{name}: strategy: two instances are called alike; set strategy.name")
-    limits = {item.name for item in dataclasses.fields(Risk)} - {"instrument"}
+        _check_symbols(row.symbols, config, f"{name}: strategy[{i}].symbols")
+    names = [strategy_name(row) for row in config.strategy]
+    for i, one in enumerate(names):
+        if one in names[:i]:
+            raise ConfigError(f"{name}: strategy[{i}].name: two instances are called {one!r}; give each a name of its own")
+    limits = {item.name: item for item in dataclasses.fields(Risk) if item.name != "instrument"}
     for symbol, row in config.risk.instrument.items():
         where = f"{name}: risk.instrument.{symbol}"
         if not isinstance(row, dict):
             raise ConfigError(f"{where}: must be a table of limits, was {row!r}")
+        _check_symbols([symbol], config, f"{name}: risk.instrument")
         for limit, value in row.items():
             if limit not in limits:
                 raise ConfigError(f"{where}.{limit}: unknown limit; {_nearest(limit, limits)}")
-            _value(Risk.__dataclass_fields__[limit], value, f"{where}.{limit}")
-    if len(config.gateway.username) > 6:
-        raise ConfigError(f"{name}: gateway.username: 6 characters at most, was {config.gateway.username!r}")
+            row[limit] = _value(limits[limit], value, f"{where}.{limit}")
+    if not re.fullmatch(r"[ -~]{1,6}", config.gateway.username):
+        raise ConfigError(f"{name}: gateway.username: must be 1 to 6 characters, was {config.gateway.username!r}")
+
+
+def _check_addresses(config: Config, name: str) -> None:
+    feed, needed = config.feed, ("feed.line_a", "gateway.address")
+    for where, text in (("feed.line_a", feed.line_a), ("feed.line_b", feed.line_b), ("feed.glimpse", feed.glimpse),
+                        *(("feed.request", server) for server in feed.request), ("gateway.address", config.gateway.address),
+                        ("recorder.metrics", config.recorder.metrics)):  # fmt: skip
+        if text or where in needed:
+            host, _ = host_port(text, f"{name}: {where}")
+            if where in ("feed.line_a", "feed.line_b"):
+                _ipv4(host, f"{name}: {where}")
+    if feed.line_b and feed.line_b == feed.line_a:
+        raise ConfigError(f"{name}: feed.line_b: is line_a again ({feed.line_a}); leave it empty where there is no second line")
+    _ipv4(feed.interface, f"{name}: feed.interface")
+
+
+def _ipv4(text: str, where: str) -> None:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        raise ConfigError(f"{where}: must be an IPv4 address, was {text!r}; `ip -4 address` shows the interfaces'") from None
+
+
+def _check_symbols(symbols: list[str], config: Config, where: str) -> None:
+    known = config.universe.symbols
+    for symbol in symbols:
+        if not re.fullmatch(r"[!-~]{1,8}", symbol):
+            raise ConfigError(f"{where}: {symbol!r} must be 1 to 8 characters without spaces")
+        if known and symbol not in known:
+            raise ConfigError(f"{where}: {symbol} is not in universe.symbols; {_nearest(symbol, known)}")
 
 
 def to_json(config: Config) -> str:
@@ -305,41 +349,91 @@ def from_json(text: str) -> Config:
 
 
 def password(config: Config) -> str:
-    """Return the gateway's password from its file or environment variable. Raises ConfigError."""
-    if config.gateway.password_file:
-        file = Path(config.gateway.password_file)
-        try:
-            mode = stat.S_IMODE(file.stat().st_mode)
-            text = file.read_text().strip()
-        except OSError as error:
-            raise ConfigError(f"{config.path}: gateway.password_file: {file}: {error.strerror}") from None
-        if mode & 0o077:
-            raise ConfigError(f"{config.path}: gateway.password_file: others may read {file}; run: chmod 600 {file}")
-        return text
-    return os.environ.get(config.gateway.password_env, "")
+    """Return the gateway's password from its file or environment variable, '' where neither is given. Raises ConfigError."""
+    if not config.gateway.password_file:
+        return os.environ.get(config.gateway.password_env, "")
+    file, forbidden = _secret(config)
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+        text = file.read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"{config.path}: gateway.password_file: {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{config.path}: gateway.password_file: {file}: is not text") from None
+    if mode & forbidden:
+        raise ConfigError(f"{config.path}: gateway.password_file: others may read {file}; run: chmod 600 {file}")
+    if not text:
+        raise ConfigError(f"{config.path}: gateway.password_file: {file} is empty; it must hold the password")
+    return text
+
+
+def _secret(config: Config) -> tuple[Path, int]:
+    """Return where the password lies and the mode bits it must not have.
+
+    A plain name is looked for among systemd's credentials (LoadCredential=), then beside the configuration file. systemd may hand a
+    credential over by an ACL, which shows as group bits, in a directory that nobody else can enter.
+    """
+    file = Path(config.gateway.password_file)
+    given = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    if given and (file.parent == Path(given) or (len(file.parts) == 1 and (Path(given) / file).exists())):
+        return Path(given) / file.name, 0o007
+    return Path(config.path).parent / file, 0o077
 
 
 def run_dir(config: Config) -> Path:
-    """Return the directory of the control socket, pid file and latches, made 0700 where it is missing."""
-    chosen = config.daemon.run_dir or os.environ.get("RUNTIME_DIRECTORY", "")
-    if not chosen:
-        base = os.environ.get("XDG_RUNTIME_DIR")
-        chosen = f"{base}/hftd" if base and os.access(base, os.W_OK) else str(Path.home() / ".hftd")
-    path = Path(chosen.split(":")[0]) / config.daemon.name
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{config.path}: daemon.run_dir: {path}: {error.strerror}") from None
-    return path
+    """Return the directory of the control socket and the lock, made 0700 where it is missing. Raises ConfigError."""
+    return _own(config, "run_dir", _run_base(config) / config.daemon.name)
+
+
+def state_dir(config: Config) -> Path:
+    """Return the directory of what must outlive a reboot (the kill switch's latch), made 0700 where it is missing."""
+    return _own(config, "state_dir", _state_base(config) / config.daemon.name)
 
 
 def log_dir(config: Config) -> Path:
-    """Return the directory of logs and journals, made 0700 where it is missing."""
-    path = Path(config.daemon.log_dir) if config.daemon.log_dir else run_dir(config) / "log"
+    """Return the directory of logs and journals, made 0700 where it is missing. Raises ConfigError."""
+    chosen = config.daemon.log_dir or _first("LOGS_DIRECTORY")
+    return _own(config, "log_dir", Path(chosen) if chosen else run_dir(config) / "log")
+
+
+def resolved(config: Config) -> Config:
+    """Return the configuration with its directories written out.
+
+    The daemon's environment chose them; a tool that reads this configuration from shared memory has another one.
+    """
+    chosen = {"run_dir": _run_base(config), "state_dir": _state_base(config), "log_dir": log_dir(config)}
+    places = {name: str(path.absolute()) for name, path in chosen.items()}
+    return dataclasses.replace(config, daemon=dataclasses.replace(config.daemon, **places))
+
+
+def _first(variable: str) -> str:
+    return os.environ.get(variable, "").split(":")[0]
+
+
+def _run_base(config: Config) -> Path:
+    chosen = config.daemon.run_dir or _first("RUNTIME_DIRECTORY")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(base) / "hftd" if base and os.access(base, os.W_OK) else Path.home() / ".hftd"
+
+
+def _state_base(config: Config) -> Path:
+    chosen = config.daemon.state_dir or config.daemon.run_dir or _first("STATE_DIRECTORY")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "hftd"
+
+
+def _own(config: Config, which: str, path: Path) -> Path:
+    where = f"{config.path}: daemon.{which}: {path}"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = path.stat()
     except OSError as error:
-        raise ConfigError(f"{config.path}: daemon.log_dir: {path}: {error.strerror}") from None
+        raise ConfigError(f"{where}: {error.strerror}") from None
+    if os.getuid() not in (0, facts.st_uid):
+        raise ConfigError(f"{where}: belongs to uid {facts.st_uid}; choose a directory of your own")
+    if stat.S_IMODE(facts.st_mode) & 0o022:
+        raise ConfigError(f"{where}: others may write to it; run: chmod 700 {path}")
     return path
 
 
