@@ -1,0 +1,105 @@
+"""The kill switch: one word in shared memory, latched to disk, so that a restart stays killed until a named person lifts it.
+
+`pull` sets the word first and writes the latch after: nothing may delay the stop. The gateway reads the word before each send,
+so it works with strategy and risk dead or hung. The latch is `run_dir/kill.json`: who, why, when; whoever finds one that cannot
+be read takes it for a pulled switch. `clear` wants a name, and keeps the lifted latch as `kill.last.json`.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from hftd.control.config import Config, run_dir
+from hftd.errors import HftdError
+
+
+class KillError(HftdError):
+    """The kill switch cannot be lifted like this, and why."""
+
+
+def latch_path(config: Config) -> Path:
+    """Return the file that keeps the switch pulled over restarts."""
+    return run_dir(config) / "kill.json"
+
+
+def pull(config: Config, memory, by: str, why: str = "") -> dict[str, Any]:
+    """Pull the switch: the word at once, then the latch. Pulled already: the first one's facts stay. Returns those in force."""
+    now = time.time_ns()
+    if memory is not None:
+        run = memory["control"]["run"][0]
+        if not int(run["kill"]):
+            run["kill_by"] = int.from_bytes(by.encode()[:8].ljust(8, b"\0"), "little", signed=True)
+            run["kill"] = now
+    known = read_latch(config)
+    if known is not None:
+        return known
+    facts = {"by": by, "why": why, "utc_ns": now, "utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now / 1e9))}
+    _write(latch_path(config), facts)
+    return facts
+
+
+def clear(config: Config, memory, by: str) -> dict[str, Any] | None:
+    """Lift the switch in the name of `by`; return the facts of the one lifted, None where none was pulled.
+
+    Raises KillError without a name. The day's loss latch is lifted too; it falls again at once while the loss is still there.
+    """
+    if not by.strip():
+        raise KillError("the kill switch is lifted by a named person: hftd kill --clear --by NAME")
+    known = read_latch(config)
+    if known is not None:
+        _write(run_dir(config) / "kill.last.json", {**known, "cleared_by": by, "cleared_utc_ns": time.time_ns()})
+        latch_path(config).unlink(missing_ok=True)
+        _sync_directory(run_dir(config))
+    if memory is not None:
+        run = memory["control"]["run"][0]
+        run["kill"], run["kill_by"] = 0, 0
+        if "risk" in memory:
+            memory["risk"]["account"][0]["loss_latched"] = 0
+    return known
+
+
+def read_latch(config: Config) -> dict[str, Any] | None:
+    """Return the facts of a latched switch, None where there is none. A latch that cannot be read counts as pulled."""
+    path = latch_path(config)
+    try:
+        facts = json.loads(path.read_text())
+        if isinstance(facts, dict) and int(facts["utc_ns"]) > 0:
+            return facts
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return {"by": "unknown", "why": f"{path} cannot be read", "utc_ns": 1, "utc": ""}
+
+
+def load_latch(config: Config, memory) -> bool:
+    """Put a latched switch into a new daemon's memory; True where one was latched. Called before any role starts."""
+    known = read_latch(config)
+    if known is None:
+        return False
+    run = memory["control"]["run"][0]
+    run["kill_by"] = int.from_bytes(str(known["by"]).encode()[:8].ljust(8, b"\0"), "little", signed=True)
+    run["kill"] = int(known["utc_ns"])
+    return True
+
+
+def _write(path: Path, facts: dict[str, Any]) -> None:
+    """Write a file whole or not at all, and through to the disk."""
+    temporary = path.with_suffix(".new")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(json.dumps(facts) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,179 @@
+"""What the venue said: reports into positions, open orders and released exposure.
+
+Reports are the truth. An order that risk does not hold (it was restarted, or released it early) is adopted when the venue says
+that it is open; a fill counts whoever's order it was. A fill is known by its match number and order, and counted once. Only what
+the venue ended is released; UNKNOWN releases nothing.
+"""
+
+from hftd.core.jit import leaf
+from hftd.core.memory import row
+from hftd.msg.enums import ExecType, OrdStatus
+from hftd.msg.ids import strategy_of
+from hftd.msg.records import REPORT_SELL, position_dtype
+from hftd.risk.checks import value_of_position
+from hftd.risk.memory import FILLS, exposure_dtype, fill_dtype, risk_order_dtype, strategy_row_dtype
+from hftd.risk.orders import LEAVES_MAX, count_open, end_orders, find_order, link_order, refresh, set_hold, widen_own
+from hftd.shm.control import STRATEGIES_MAX
+from hftd.shm.pool import take_row
+
+NEW, FILL, CANCELED, REPLACED, REJECTED = (
+    int(ExecType.NEW), int(ExecType.FILL), int(ExecType.CANCELED), int(ExecType.REPLACED), int(ExecType.REJECTED),
+)  # fmt: skip
+DENIED, REPLACE_REJECTED, BROKEN, UNKNOWN, MODIFIED, CANCEL_PENDING = (
+    int(ExecType.DENIED), int(ExecType.REPLACE_REJECTED), int(ExecType.BROKEN), int(ExecType.UNKNOWN),
+    int(ExecType.MODIFIED), int(ExecType.CANCEL_PENDING),
+)  # fmt: skip
+PENDING_NEW, LIVE, PARTIALLY_FILLED, PENDING_CANCEL, LOST = (
+    int(OrdStatus.PENDING_NEW), int(OrdStatus.LIVE), int(OrdStatus.PARTIALLY_FILLED), int(OrdStatus.PENDING_CANCEL),
+    int(OrdStatus.UNKNOWN),
+)  # fmt: skip
+SEQUENCE = 0xFFFFFFFF
+
+
+@leaf
+def remark(account, position, exposure, mark_px, now):
+    """Value an instrument's position at `mark_px` (0: at the last mark, else at the last fill), and latch the loss limit."""
+    if mark_px > 0:
+        exposure.mark_px = mark_px
+    elif exposure.mark_px == 0:
+        exposure.mark_px = position.last_fill_px
+    shares = position.bought_qty - position.sold_qty + exposure.carried_qty
+    held = value_of_position(shares, exposure.mark_px, account.cap)
+    pnl = position.sold_cash - position.bought_cash + exposure.carried_cash + (held if shares >= 0 else -held)
+    account.held_cash += held - exposure.held_cash
+    account.pnl += pnl - exposure.pnl
+    exposure.held_cash, exposure.pnl = held, pnl
+    if account.pnl <= -account.loss_max and account.loss_latched == 0:
+        account.loss_latched = now
+
+
+@leaf
+def seen_before(fills, match, cl_ord_id):
+    """Tell whether this fill was counted among the last ones; remember it. Match number 0 means none was given."""
+    if match == 0:
+        return False
+    entry = row(fills, (match ^ (match >> 13) ^ cl_ord_id) & (FILLS - 1), fill_dtype)
+    if entry.match == match and entry.cl_ord_id == cl_ord_id:
+        return True
+    entry.match, entry.cl_ord_id = match, cl_ord_id
+    return False
+
+
+@leaf
+def adopt(pool, rows, buckets, account, position, exposure, strategies, report):
+    """Take up an open order that risk does not hold; return its row, or 0 where the table is full. It holds nothing yet."""
+    index = take_row(pool, rows, risk_order_dtype)
+    if index == 0:
+        return 0
+    order = row(rows, index, risk_order_dtype)
+    order.id, order.px, order.instrument = report.cl_ord_id, report.px, report.instrument
+    order.side, order.strategy = report.flags & REPORT_SELL, strategy_of(report.cl_ord_id) & (STRATEGIES_MAX - 1)
+    order.hold_qty = order.qty = order.executed = order.orig = order.successor = order.depth = 0
+    order.hold_cash = 0
+    link_order(rows, buckets, exposure, index)
+    count_open(account, position, row(strategies, order.strategy, strategy_row_dtype), 1)
+    return index
+
+
+@leaf
+def apply_report(report, pool, rows, buckets, account, positions, exposures, strategies, fills, counters, now):
+    """Apply one report. report: report_dtype record in place; everything else: risk's own state, lifted by the caller."""
+    counters.reports += 1
+    if report.instrument >= positions.count:
+        counters.reports_unknown += 1
+        return
+    kind = report.exec_type + 0
+    leaves = min(report.leaves_qty + 0, LEAVES_MAX)
+    position = row(positions, report.instrument, position_dtype)
+    exposure = row(exposures, report.instrument, exposure_dtype)
+    index = find_order(rows, buckets, report.cl_ord_id)
+    ended = 0
+
+    if kind == FILL or kind == BROKEN:
+        if kind == FILL and seen_before(fills, report.venue_id, report.cl_ord_id):
+            counters.fills_repeated += 1
+            return
+        qty = report.qty + 0
+        sign = 1 if kind == FILL else -1
+        if report.flags & REPORT_SELL:
+            position.sold_qty += sign * qty
+            position.sold_cash += sign * qty * report.px
+        else:
+            position.bought_qty += sign * qty
+            position.bought_cash += sign * qty * report.px
+        if kind == FILL:
+            position.fills += 1
+            position.last_fill_px = report.px
+            counters.fills += 1
+        else:
+            position.broken += 1
+            position.fills -= 1
+        remark(account, position, exposure, 0, now)
+        if index == 0:
+            if kind == FILL:
+                counters.reports_unknown += 1
+            return
+        if kind == BROKEN:
+            return
+        row(rows, index, risk_order_dtype).executed += qty
+    elif kind == NEW or kind == REPLACED:
+        position.orders += 1
+        if index == 0:
+            if leaves == 0:
+                return
+            index = adopt(pool, rows, buckets, account, position, exposure, strategies, report)
+            if index == 0:
+                counters.reports_unknown += 1
+                return
+            counters.adopted += 1
+        elif kind == REPLACED and row(rows, index, risk_order_dtype).orig != 0:
+            row(rows, index, risk_order_dtype).orig = 0
+            count_open(account, position, row(strategies, row(rows, index, risk_order_dtype).strategy, strategy_row_dtype), 1)
+        order = row(rows, index, risk_order_dtype)
+        if report.px > 0 and report.px != order.px:
+            order.px = report.px
+            widen_own(exposure, order)
+        if kind == REPLACED:
+            before = find_order(rows, buckets, (report.cl_ord_id & ~SEQUENCE) | report.orig_seq)
+            if before != 0:
+                replaced = row(rows, before, risk_order_dtype)
+                order.executed = replaced.executed
+                ended = before
+                if replaced.successor == index:
+                    replaced.successor = 0
+        elif leaves > order.hold_qty and order.hold_qty > 0:
+            counters.excess_leaves += 1
+    elif index == 0:
+        counters.reports_unknown += 1
+        return
+    elif kind == REJECTED or kind == DENIED or kind == REPLACE_REJECTED:
+        order = row(rows, index, risk_order_dtype)
+        if order.orig != 0:
+            row(rows, order.orig, risk_order_dtype).successor = 0
+            ended = index
+        elif kind == REPLACE_REJECTED:
+            ended = order.successor + 0
+            order.successor = 0
+        elif (order.status == PENDING_NEW or order.status == LOST) and leaves == 0:
+            ended = index
+        index = 0
+    elif kind == UNKNOWN:
+        row(rows, index, risk_order_dtype).status = LOST
+        return
+    elif kind == CANCEL_PENDING:
+        row(rows, index, risk_order_dtype).status = PENDING_CANCEL
+        return
+    elif kind != CANCELED and kind != MODIFIED:
+        return
+
+    if index != 0:
+        order = row(rows, index, risk_order_dtype)
+        order.status = PARTIALLY_FILLED if kind == FILL else LIVE
+        set_hold(account, position, order, leaves, leaves * order.px)
+        if leaves != 0:
+            if order.successor != 0:
+                refresh(rows, account, position, index)
+            index = 0
+    for _ in range(2):
+        end_orders(rows, buckets, pool, account, positions, exposures, strategies, ended)
+        ended = index

@@ -1,0 +1,233 @@
+"""The risk agent: limits from the configuration into rows, rings joined, positions taken up, and the cold side of the checks.
+
+Once a millisecond at most, cold code: arms the limits of instruments as the venue announces them, notes that market data arrives,
+looks after dead and hung strategies, and sees the kill switch. All of it reaches the turn through words in the rows and the handle.
+"""
+
+import numpy as np
+
+from hftd.control.config import Config, ConfigError
+from hftd.core import clock as clocks
+from hftd.core.agent import Agent, alive
+from hftd.core.memory import records, set_span
+from hftd.msg.enums import AgentState, DenyReason, LogCode, Role
+from hftd.msg.records import INSTRUMENT_ANNOUNCED
+from hftd.risk import ledger, loop
+from hftd.risk.handle import risk_agent_dtype
+from hftd.risk.memory import STRATEGY_DEAD, STRATEGY_NONE, STRATEGY_ON
+from hftd.risk.rebuild import rebuild
+from hftd.shm import ring
+from hftd.shm.map import PLACE_RISK
+from hftd.shm.pool import open_pool
+
+HUNG_NS = 2_000_000_000
+"""A strategy whose heartbeat is older than this is taken for hung: its orders are cancelled."""
+
+LOOK_NS = 10_000_000
+"""Marks of strategies are looked at this often."""
+
+PRICE_SCALE = 10_000
+
+
+class RiskAgent(Agent):
+    """Risk in a process of its own (or the second of three in the fused one)."""
+
+    role = Role.RISK
+
+    def __init__(self, config: Config, memory, index: int = 0):
+        super().__init__(config, memory, index)
+        self._handle = records(risk_agent_dtype, 1)
+        self.handle = self._handle[0]
+        self.segment, self.market = memory["risk"], memory["market"]
+        self.account = self.segment["account"][0]
+        self.limits, self.exposures = self.segment["limits"], self.segment["exposures"]
+        self.strategies = self.segment["strategies"]
+        self.served = [i for i, row in enumerate(config.strategy) if row.enabled]
+        self.packets = -1
+        self.armed = 0
+        self.next_look_ns = 0
+        self.catch_up: dict[int, int] = {}
+        self.killed = False
+        self.overruns = 0
+        self.loss_told = False
+        self.carried = ledger.load(config, ledger.today())
+
+    def kernel(self):
+        return loop.kernel()
+
+    # ------------------------------------------------------------ open
+
+    def open(self) -> None:
+        """Fill the handle; take up what an earlier risk process left in the segment."""
+        handle, segment, market = self.handle, self.segment, self.market
+        orders = self.config.gateway.orders_max
+        open_pool(handle["pool"], segment.address("orders"), orders + 1)
+        for field in ("buckets", "limits", "exposures", "positions", "strategies", "fills"):
+            set_span(handle[field], segment.address(field), segment.parts[field].count)
+        for field in ("instruments", "quotes"):
+            set_span(handle[field], market.address(field), market.parts[field].count)
+        handle["account_at"], handle["window_at"] = segment.address("account"), segment.address("window")
+        handle["counters_at"], handle["histograms_at"] = segment.address("counters"), segment.address("histograms")
+        handle["run_at"] = self.memory["control"].address("run")
+        handle["places"] = max(self.served, default=-1) + 1
+        restarted = int(self.account["day"]) != 0
+        self._set_account(restarted)
+        for at in range(self.config.instruments):
+            set_limits(self.limits[at], self.config.risk, {}, self.clock)
+        rebuild(segment, handle["pool"])
+        ring.open_producer(handle["orders"], self.memory["ring.order"])
+        ring.open_producer(handle["denies"], self.memory["ring.deny"])
+        self._join_reports()
+        for index in self.served:
+            self._join_intents(index, restarted)
+            self.strategies[index]["state"] = STRATEGY_ON
+        handle["gate"] = int(DenyReason.NOT_READY) if self.catch_up else 0
+        handle["feed_seen"] = clocks.now_ticks()
+        self.arm()
+        self.ready()
+
+    def _set_account(self, restarted: bool) -> None:
+        account, risk = self.account, self.config.risk
+        cap = 1 << (61 - max(self.config.instruments - 1, 1).bit_length())
+        account["gross_max"] = in_scale(risk.gross_notional_max, "risk.gross_notional_max", cap, self.config.path)
+        account["loss_max"] = in_scale(risk.loss_max, "risk.loss_max", cap, self.config.path)
+        account["cap"], account["open_orders_max"], account["rate_max"] = cap, risk.open_orders_max, risk.message_rate_max
+        account["self_cross"] = int(risk.self_cross)
+        hz = int(self.clock["hz"])
+        account["slice_ticks"] = -(-hz // 64)
+        if not restarted:
+            account["window_end"] = clocks.now_ticks() + int(account["slice_ticks"])
+            account["loss_latched"] = clocks.now_ticks() if self.carried["loss_latched"] else 0
+        account["day"] = account["day"] if restarted else ledger.today()
+
+    def _join_reports(self) -> None:
+        """Stand on the report ring, at the first report not yet applied as long as it is still there."""
+        handle, segment = self.handle["reports"], self.memory["ring.report"]
+        ring.open_consumer(handle, segment, PLACE_RISK, from_start=True)
+        resume_at(handle, segment, int(self.account["report_seq"]))
+
+    def _join_intents(self, index: int, restarted: bool) -> None:
+        """Stand on a strategy's intent ring. What was written while risk was down is read, and denied: its prices are old."""
+        handle, segment = self.handle["intents"][index], self.memory[f"ring.intent.{index}"]
+        head = int(segment["control"][0]["consumers"][PLACE_RISK]["head"])
+        ring.open_consumer(handle, segment, PLACE_RISK, from_start=True)
+        if restarted:
+            resume_at(handle, segment, head)
+        tail = int(segment["control"][0]["tail"])
+        if int(handle["next"]) < tail:
+            self.catch_up[index] = tail
+
+    # ------------------------------------------------------------ cold
+
+    def cold(self, now_ns: int) -> None:
+        now = clocks.now_ticks()
+        packets = self._packets()
+        if packets != self.packets:
+            self.packets = packets
+            self.handle["feed_seen"] = now
+        self.arm()
+        if self.catch_up and all(int(self.handle["intents"][index]["next"]) >= tail for index, tail in self.catch_up.items()):
+            self.catch_up = {}
+            self.handle["gate"] = 0
+        if now_ns >= self.next_look_ns:
+            self.next_look_ns = now_ns + LOOK_NS
+            self._look(now)
+
+    def _packets(self) -> int:
+        counted = self.market["counters"][0]
+        return sum(int(counted[name]) for name in ("packets_a", "packets_b", "packets_r"))
+
+    def arm(self) -> None:
+        """Give instruments that the venue announced since the last look their own limits, and let them be traded."""
+        instruments = self.market["instruments"]
+        if self.armed == self.config.instruments:
+            return
+        waiting = np.flatnonzero((instruments["flags"] & INSTRUMENT_ANNOUNCED != 0) & (self.limits["armed"] == 0))
+        for at in waiting:
+            symbol = ledger.symbol_text(int(instruments["symbol"][at]))
+            tick = int(instruments["tick"][at])
+            set_limits(self.limits[at], self.config.risk, self.config.risk.instrument.get(symbol, {}), self.clock, tick)
+            carried = self.carried["instruments"].get(symbol)
+            if carried and not int(self.exposures[at]["carried_cash"]) and not int(self.exposures[at]["carried_qty"]):
+                row = self.exposures[at]
+                row["carried_qty"], row["carried_cash"] = carried["qty"], carried["cash"]
+                row["mark_px"] = row["mark_px"] or carried["mark_px"]
+                revalue(self.account, self.segment["positions"][at], row)
+            self.limits[at]["armed"] = 1
+        self.armed += len(waiting)
+
+    def _look(self, now: int) -> None:
+        marks = self.memory["control"]["marks"]
+        hung = HUNG_NS * int(self.clock["hz"]) // 1_000_000_000
+        for index in self.served:
+            mark, row = marks[int(Role.STRATEGY) + index], self.strategies[index]
+            pid, state = int(mark["pid"]), int(mark["state"])
+            if state in (AgentState.NONE, AgentState.STARTING):
+                continue
+            dead = pid == 0 or not alive(pid) or now - int(mark["heartbeat"]) > hung
+            if dead and int(row["state"]) == STRATEGY_ON:
+                row["state"], row["cancel_wanted"] = STRATEGY_DEAD, 1
+                self.log(LogCode.STRATEGY_ERROR, index, pid, state)
+            elif not dead and int(row["state"]) == STRATEGY_DEAD and state == AgentState.RUNNING:
+                row["state"] = STRATEGY_ON
+        killed = int(self.run["kill"]) != 0
+        if killed and not self.killed:
+            self.log(LogCode.KILL, int(self.run["kill"]), int(self.run["kill_by"]))
+            for index in self.served:
+                self.strategies[index]["cancel_wanted"] = 1
+        self.killed = killed
+        overruns = int(self.segment["counters"][0]["deny_overruns"])
+        if overruns != self.overruns:
+            self.overruns = overruns
+            self.log(LogCode.CONSUMER_DETACHED, int(Role.RISK), overruns)
+
+    def close(self) -> None:
+        """Say in the rows that nobody judges any more."""
+        for index in self.served:
+            if int(self.strategies[index]["state"]) == STRATEGY_ON:
+                self.strategies[index]["state"] = STRATEGY_NONE
+
+
+# ---------------------------------------------------------------- rows from the configuration
+
+
+def in_scale(amount: float, where: str, most: int, path: str) -> int:
+    """Return a currency amount in the venue's price scale. Raises ConfigError where the sums could not hold it."""
+    value = round(amount * PRICE_SCALE)
+    if value > most:
+        raise ConfigError(f"{path}: {where}: must be at most {most / PRICE_SCALE:g} with this many instruments, was {amount:g}")
+    return value
+
+
+def set_limits(row, risk, own: dict, clock, tick: int = 1) -> None:
+    """Fill a limits row from the account's limits and those of the instrument (`own`). The row is not armed by it."""
+    values = {name: own.get(name, getattr(risk, name)) for name in (
+        "order_qty_max", "order_notional_max", "position_max", "collar_bps", "feed_stale_ms")}  # fmt: skip
+    row["qty_max"], row["position_max"], row["collar_bps"] = values["order_qty_max"], values["position_max"], values["collar_bps"]
+    row["notional_max"] = min(round(values["order_notional_max"] * PRICE_SCALE), 1 << 61)
+    row["stale_ticks"] = values["feed_stale_ms"] * int(clock["hz"]) // 1000
+    row["tick"] = max(tick, 1)
+
+
+def revalue(account, position, exposure) -> None:
+    """Value a position from cold code, before the turn runs or for a row the turn has not touched."""
+    shares = int(position["bought_qty"]) - int(position["sold_qty"]) + int(exposure["carried_qty"])
+    cash = int(position["sold_cash"]) - int(position["bought_cash"]) + int(exposure["carried_cash"])
+    held = min(abs(shares) * int(exposure["mark_px"]), int(account["cap"]))
+    pnl = cash + (held if shares >= 0 else -held)
+    account["held_cash"] = int(account["held_cash"]) + held - int(exposure["held_cash"])
+    account["pnl"] = int(account["pnl"]) + pnl - int(exposure["pnl"])
+    exposure["held_cash"], exposure["pnl"] = held, pnl
+
+
+def resume_at(handle, segment, seq: int) -> bool:
+    """Move a consumer that just joined back to record `seq`; False (and it stays) where that record was overwritten."""
+    control, slots = segment["control"][0], segment["slots"]
+    tail, capacity = int(control["tail"]), segment.parts["slots"].count
+    if seq >= int(handle["next"]):
+        return seq == int(handle["next"])
+    if tail - seq > capacity or int(slots["seq"][seq % capacity]) != seq + 1:
+        return False
+    control["consumers"][PLACE_RISK]["head"] = seq
+    handle["next"] = seq
+    return True
