@@ -1,18 +1,141 @@
-"""What the feed stage keeps in shared memory."""
+"""What the feed stage keeps in shared memory: instruments, quotes, counters, and every book to full depth.
 
-from hftd.msg.records import instrument_dtype, position_dtype, quote_dtype
+    segment `market`   instruments | quotes (seqlock cells) | counters | histograms | types (messages by ITCH type)
+    segment `books`    books (one per instrument) | levels (a pool) | slots (each side's sorted array of levels)
+
+The feed is the only writer of all of it. A book's `version` is odd while the feed changes it, so a reader copies and compares
+(`feed/view.py`). Orders are private to the feed: nobody else needs them, and they are the part that must lie on huge pages.
+"""
+
+from hftd.core.layout import PAIR, layout
+from hftd.msg.records import instrument_dtype, quote_dtype
 from hftd.shm.counters import counters
+from hftd.shm.histogram import histogram_dtype
 from hftd.shm.segment import Part
 
-feed_counters_dtype = counters("feed", [("turns", "turns that found work")])
+HISTOGRAMS = ("packet", "gap")
+"""packet: ticks from receipt to the packet's last event; gap: ticks from a gap's first sign to its end."""
+
+LINE_A, LINE_B, LINE_R = 0, 1, 2
+"""Where a packet came in: the two multicast lines, and the retransmission socket."""
+
+feed_counters_dtype = counters("feed", [
+    ("packets_a", "datagrams received on line A"),
+    ("packets_b", "datagrams received on line B"),
+    ("packets_r", "datagrams received from retransmission servers"),
+    ("first_a", "datagrams of line A that brought something new"),
+    ("first_b", "datagrams of line B that brought something new"),
+    ("first_r", "retransmitted datagrams that brought something new"),
+    ("duplicates_a", "datagrams of line A that brought nothing new"),
+    ("duplicates_b", "datagrams of line B that brought nothing new"),
+    ("duplicates_r", "retransmitted datagrams that brought nothing new"),
+    ("heartbeats", "heartbeats received, all lines"),
+    ("malformed", "datagrams dropped: too short, or their framing does not add up"),
+    ("truncated", "datagrams dropped: longer than the receive buffer"),
+    ("foreign", "datagrams dropped: of another session"),
+    ("sessions", "sessions begun"),
+    ("session_ends", "end-of-session packets received"),
+    ("receive_errors", "errors of the receive call other than nothing there"),
+    ("messages", "messages applied, those of instruments that are not followed included"),
+    ("skipped", "messages of instruments that are not followed"),
+    ("unknown_types", "messages of a type that ITCH 5.0 does not have"),
+    ("bad_lengths", "messages of a known type and another length"),
+    ("bad_fields", "messages refused for a side, size or price that cannot be"),
+    ("events", "market events published"),
+    ("detached", "slow consumers of the market data ring that were detached"),
+    ("gaps", "gaps found: sequence numbers missing on every line"),
+    ("gap_messages", "messages missing in those gaps"),
+    ("reordered", "gaps that closed within the reorder window, by the other line or a late packet"),
+    ("recovered", "gaps filled by retransmission"),
+    ("given_up", "gaps that no server filled: the books went STALE"),
+    ("lost_messages", "messages never received"),
+    ("requests", "retransmission requests sent"),
+    ("request_timeouts", "retransmission requests that nobody answered in time"),
+    ("queued", "packets kept while a gap was filled"),
+    ("queue_full", "packets dropped while a gap was filled, since the queue was full: asked for again"),
+    ("unknown_refs", "messages about an order that no book has"),
+    ("duplicate_refs", "orders refused: their reference number is in a book already"),
+    ("overfills", "executions or cancels of more shares than the order had left"),
+    ("crossed", "times a best bid came to stand above the best offer"),
+    ("locked", "times a best bid came to stand at the best offer"),
+    ("orders_full", "orders refused: the order store is full; raise feed.orders_max"),
+    ("levels_full", "orders refused: the level store is full; raise feed.levels_max"),
+    ("slots_full", "orders refused: no room to grow a side of a book; raise feed.levels_max"),
+    ("instruments_full", "symbols announced that found no row; raise universe.max"),
+    ("directory", "directory messages of followed instruments"),
+    ("status_changes", "changes of trading state, operational halts and short sale restrictions included"),
+    ("trades", "executions of displayed orders that print"),
+    ("hidden_trades", "prints without a displayed order, crosses included"),
+    ("non_printable", "executions that do not print: a later bulk print covers them"),
+    ("broken", "prints voided by the venue"),
+    ("volume", "shares printed"),
+    ("imbalances", "auction imbalance messages"),
+    ("breakers", "market-wide circuit breaker messages"),
+    ("notices", "other messages without effect here: positions, collars, IPO, retail interest, direct listing"),
+    ("orders_live", "orders in all books now"),
+    ("orders_peak", "most orders in all books at once"),
+    ("levels_live", "price levels in all books now"),
+    ("levels_peak", "most price levels in all books at once"),
+])  # fmt: skip
+
+side_dtype = layout("side", 32, [
+    ("at", "i8"),                                 # first of the side's entries in `slots`
+    ("count", "i8"),                              # levels; the best is entry at + count - 1
+    ("room", "i8"),                               # entries the side may use before it must grow; a power of two, or 0
+    ("pad0", "i8"),
+])  # fmt: skip
+
+book_dtype = layout("book", PAIR, [
+    ("version", "i8"),                            # odd while the feed writes
+    ("orders", "i8"),                             # orders in this book
+    ("taints", "i8"),                             # messages that this book contradicted: how far it is to be doubted
+    ("events", "i8"),                             # market events published for this instrument
+    ("sides", (side_dtype, (2,))),                # buy, sell
+    ("wire_seq", "i8"),                           # the venue's number of the last message that changed it
+    ("state", "i8"),                              # BookState
+    ("pad", ("i8", (2,))),
+])  # fmt: skip
+
+level_dtype = layout("level", 32, [
+    ("px", "i8"),                                 # venue scale; asks negated, so that the best is the greatest on either side
+    ("qty", "i8"),                                # shares of all orders
+    ("next", "u4"),                               # the oldest order (a row of the order store); while free: next free row
+    ("last", "u4"),                               # the youngest order
+    ("orders", "u4"),                             # how many
+    ("instrument", "u2"),
+    ("side", "u1"),                               # Side
+    ("pad0", "u1"),
+])  # fmt: skip
+
+slot_dtype = layout("book_slot", 16, [
+    ("px", "i8"),                                 # the level's px (asks negated)
+    ("level", "i8"),                              # row of `levels`
+])  # fmt: skip
+
+type_count_dtype = layout("type_count", 8, [("count", "i8")])
+
+SIDE_ROOM = 16
+"""Entries of a side's first block."""
+
+
+def slots_for(instruments: int, levels: int) -> int:
+    """Return entries for all sides: each side's block is at most twice its levels, blocks it has outgrown as much again."""
+    return 4 * levels + 2 * SIDE_ROOM * min(instruments, levels)
 
 
 def market_parts(config) -> list[Part]:
     """Return the parts of the segment `market`."""
     n = config.instruments
-    return [Part("instruments", instrument_dtype, n), Part("quotes", quote_dtype, n), Part("counters", feed_counters_dtype, 1)]
+    return [
+        Part("instruments", instrument_dtype, n),
+        Part("quotes", quote_dtype, n),
+        Part("counters", feed_counters_dtype, 1),
+        Part("histograms", histogram_dtype, len(HISTOGRAMS)),
+        Part("types", type_count_dtype, 256),
+    ]
 
 
 def book_parts(config) -> list[Part]:
     """Return the parts of the segment `books`."""
-    return [Part("positions", position_dtype, 1)]
+    n, levels = config.instruments, config.feed.levels_max
+    return [Part("books", book_dtype, n), Part("levels", level_dtype, levels), Part("slots", slot_dtype, slots_for(n, levels))]

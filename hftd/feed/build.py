@@ -1,0 +1,144 @@
+"""Makes a feed's handle and its private memory: for the live agent, for files, for benches and for tests alike.
+
+`Build` fills a `feed_agent_dtype` record over five shared (or, with `private`, its own) tables. What is private to the feed - the
+order store, the locate table, packet buffers - lies on huge pages where the kernel grants them, and is touched before use, so that
+no message meets a page fault.
+"""
+
+import numpy as np
+
+from hftd.core.jit import hot
+from hftd.core.memory import address, block, records, set_span
+from hftd.feed.book import BLOCK_CLASSES, block_class_dtype, clear_books
+from hftd.feed.memory import (
+    HISTOGRAMS,
+    book_dtype,
+    feed_counters_dtype,
+    level_dtype,
+    slot_dtype,
+    slots_for,
+    type_count_dtype,
+)
+from hftd.feed.orders import head_dtype, resting_dtype
+from hftd.feed.state import LOCATES, SINK_NONE, feed_agent_dtype, kind_dtype, listed_dtype, standing_dtype
+from hftd.msg.enums import BookState
+from hftd.msg.records import INSTRUMENT_ANNOUNCED, instrument_dtype, quote_dtype
+from hftd.shm.histogram import histogram_dtype
+from hftd.shm.pool import open_pool
+from hftd.venues.nasdaq.itch50 import symbol_to_int
+from hftd.venues.nasdaq.itchfeed import SCALE, TICK, fill_kinds
+
+
+class Table:
+    """One array of records: its address, and a NumPy view. `owner` keeps the memory alive."""
+
+    def __init__(self, dtype: np.dtype, count: int, base: int, owner: object):
+        self.dtype, self.count, self.base, self.owner = dtype, count, base, owner
+        raw = np.ctypeslib.as_array((np.ctypeslib.ctypes.c_uint8 * (count * dtype.itemsize)).from_address(base))
+        self.rows: np.ndarray = raw.view(dtype)
+
+
+def private(dtype: np.dtype, count: int) -> Table:
+    """Return a table in private, touched memory, on huge pages where it is large enough for them."""
+    memory = block(count * dtype.itemsize, huge=count * dtype.itemsize >= 2 << 20)
+    return Table(dtype, count, address(memory), memory)
+
+
+def shared(segment, part: str) -> Table:
+    """Return a part of a segment as a table."""
+    wanted = segment.parts[part]
+    return Table(wanted.dtype, wanted.count, segment.address(part), segment)
+
+
+def private_tables(instruments: int, levels: int) -> dict[str, Table]:
+    """Return what the live agent finds in the segments `market` and `books`, in private memory."""
+    return {
+        "instruments": private(instrument_dtype, instruments),
+        "quotes": private(quote_dtype, instruments),
+        "counters": private(feed_counters_dtype, 1),
+        "histograms": private(histogram_dtype, len(HISTOGRAMS)),
+        "types": private(type_count_dtype, 256),
+        "books": private(book_dtype, instruments),
+        "levels": private(level_dtype, levels),
+        "slots": private(slot_dtype, slots_for(instruments, levels)),
+    }
+
+
+@hot
+def _clear(agent):
+    clear_books(agent.engine)
+
+
+class Build:
+    """A feed's handle (`agent`) with its memory. `symbols`: those to follow; empty: all."""
+
+    def __init__(self, tables: dict[str, Table], orders_max: int, symbols: list[str], sink: int = SINK_NONE):
+        self.tables = tables
+        self.symbols = symbols
+        self.memory: list = []
+        heads = 2 << max(orders_max - 1, 1).bit_length()
+        self.heads = private(head_dtype, heads)
+        self.orders = private(resting_dtype, orders_max + 1)
+        self.listed = private(listed_dtype, LOCATES)
+        self.kinds = private(kind_dtype, 256)
+        self.standings = private(standing_dtype, tables["instruments"].count)
+        self.blocks = private(block_class_dtype, BLOCK_CLASSES)
+        fill_kinds(self.kinds.rows)
+        self._agents = records(feed_agent_dtype, 1)
+        agent = self.agent = self._agents[0]
+        engine = agent["engine"]
+        open_pool(engine["orders"], self.orders.base, self.orders.count)
+        open_pool(engine["levels"], tables["levels"].base, tables["levels"].count)
+        for name, table in (("heads", self.heads), ("blocks", self.blocks), ("slots", tables["slots"]), ("books", tables["books"])):
+            set_span(engine[name], table.base, table.count)
+        engine["mask"] = heads - 1
+        for name in ("listed", "kinds", "standings"):
+            table = getattr(self, name)
+            set_span(agent[name], table.base, table.count)
+        for name in ("types", "instruments", "quotes"):
+            set_span(agent[name], tables[name].base, tables[name].count)
+        agent["counters_at"], agent["histograms_at"] = tables["counters"].base, tables["histograms"].base
+        agent["sink"] = sink
+        for line in range(3):
+            agent["lines"][line]["fd"] = -1
+        self.reset(int(BookState.LIVE))
+
+    @property
+    def counters(self) -> np.void:
+        """The counters, as one record."""
+        return self.tables["counters"].rows[0]
+
+    def reset(self, state: int, keep_counters: bool = True) -> None:
+        """Forget every order, instrument and sequence: as new. state: BookState of a book once it is announced."""
+        agent, tables = self.agent, self.tables
+        _clear(agent)
+        self.listed.rows[:] = np.zeros(1, listed_dtype)
+        self.standings.rows[:] = np.zeros(1, standing_dtype)
+        instruments = np.zeros(tables["instruments"].count, instrument_dtype)
+        instruments["locate"] = -1
+        for index, symbol in enumerate(self.symbols):
+            instruments["symbol"][index] = symbol_to_int(symbol)
+        instruments["tick"], instruments["scale"], instruments["lot"] = TICK, SCALE, 100
+        tables["instruments"].rows[:] = instruments
+        tables["books"].rows["state"] = int(BookState.EMPTY)
+        quotes = tables["quotes"].rows
+        quotes["version"] |= 1
+        for name in quotes.dtype.names:
+            if name != "version" and not name.startswith("pad"):
+                quotes[name] = int(BookState.EMPTY) if name == "state" else 0
+        quotes["version"] += 1
+        agent["chosen"], agent["used"] = int(bool(self.symbols)), len(self.symbols)
+        agent["state"] = state
+        agent["expected"] = agent["highest"] = agent["reached"] = agent["asked"] = 1
+        for name in ("first", "beyond", "behind", "recovering", "ended", "flags", "tries", "stalled_since", "reason"):
+            agent[name] = 0
+        agent["free_count"] = agent["free_buffers"]["count"]
+        if not keep_counters:
+            self.tables["counters"].rows[:] = np.zeros(1, feed_counters_dtype)
+            self.tables["types"].rows[:] = np.zeros(1, type_count_dtype)
+
+    @property
+    def announced(self) -> list[int]:
+        """Indexes of the instruments the venue has announced."""
+        flags = self.tables["instruments"].rows["flags"][: int(self.agent["used"])]
+        return [int(i) for i in np.nonzero(flags & INSTRUMENT_ANNOUNCED)[0]]

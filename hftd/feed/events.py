@@ -1,0 +1,105 @@
+"""Publishing: market events into the md ring, and the quote cells.
+
+Every event carries the packet's receive stamp, the venue's stamp and message number, and the book's state. Its END_OF_PACKET flag
+is exact for each instrument: the packet's framing is walked before the first message is applied, and the number of each
+instrument's last message with an effect is noted; the flag stands on the last event of that message. (A message that is refused
+says so with a BOOK_STATE event, so that the flag is never lost.) Outside packets each message ends one.
+
+A full ring never stops the feed: the gating consumer that is furthest behind is detached, counted, and finds out for itself.
+"""
+
+from hftd.core.atomics import tsc
+from hftd.core.jit import hot, leaf
+from hftd.core.memory import load64, record_at, row, span, store64
+from hftd.feed.book import best
+from hftd.feed.memory import book_dtype, feed_counters_dtype, level_dtype
+from hftd.feed.state import SINK_RING
+from hftd.msg.enums import EventKind
+from hftd.msg.records import FLAG_STATE_SHIFT, market_event_dtype, quote_dtype
+from hftd.shm.errlog import note_error
+from hftd.shm.ring import CONSUMERS, claim, commit, detach_slowest, room
+from hftd.shm.seqlock import begin_write, end_write
+
+LEVEL = int(EventKind.LEVEL)
+BOOK_STATE = int(EventKind.BOOK_STATE)
+CLEAR = int(EventKind.CLEAR)
+TICKS_MAX = (1 << 32) - 1
+
+
+@leaf
+def bump(at):
+    """Add one to the counter at address `at`; we are its only writer."""
+    store64(at, load64(at) + 1)
+
+
+@hot
+def make_room(agent, count):
+    """Detach slow consumers until `count` events fit."""
+    counters = record_at(agent.counters_at, feed_counters_dtype)
+    for _ in range(CONSUMERS):
+        if room(agent.md, count):
+            return
+        if detach_slowest(agent.md) < 0:
+            return
+        counters.detached += 1
+
+
+@leaf
+def emit(agent, book, instrument, kind, px, qty, orders, ref, flags):
+    """Append one market event about `instrument`. The caller has made room. flags: FLAG_…, state left out."""
+    slot = claim(agent.md, market_event_dtype)
+    slot.ts_recv = agent.ts_recv
+    slot.ts_event = agent.ts_event
+    slot.px = px
+    slot.qty = qty
+    slot.ref = ref
+    slot.orders = orders
+    slot.instrument = instrument
+    slot.kind = kind
+    slot.flags = flags | agent.flags | (book.state << FLAG_STATE_SHIFT)
+    slot.t_feed = min(tsc() - agent.ts_recv, TICKS_MAX)
+    slot.wire_seq = agent.wire_seq & 0xFFFFFFFF
+    commit(agent.md, slot)
+    book.events += 1
+
+
+@leaf
+def update_quote(agent, t, book, quote):
+    """Copy the top of a book to its quote cell; the caller has opened the cell."""
+    bid, ask = best(t, book.sides[0]), best(t, book.sides[1])
+    bid_px = bid_qty = ask_px = ask_qty = 0
+    if bid != 0:
+        level = row(t.levels, bid, level_dtype)
+        bid_px, bid_qty = level.px, level.qty
+    if ask != 0:
+        level = row(t.levels, ask, level_dtype)
+        ask_px, ask_qty = -level.px, level.qty
+    quote.bid_px = bid_px
+    quote.bid_qty = bid_qty
+    quote.ask_px = ask_px
+    quote.ask_qty = ask_qty
+    quote.ts_event = agent.ts_event
+    quote.ts_recv = agent.ts_recv
+    quote.events = book.events
+
+
+@leaf
+def note(agent, code, a, b):
+    """Put an error of the message at hand into our error log."""
+    errors = span(agent.errors)
+    if errors.count > 0:
+        note_error(errors, code, a, b, agent.ts_recv)
+
+
+@hot
+def set_state(agent, instrument, state, tell):
+    """Give an instrument's book a state, in the book and the quote; with `tell` and a ring, say so in an event."""
+    book = row(span(agent.engine.books), instrument, book_dtype)
+    quote = row(span(agent.quotes), instrument, quote_dtype)
+    book.state = state
+    begin_write(quote)
+    quote.state = state
+    end_write(quote)
+    if tell != 0 and agent.sink == SINK_RING:
+        make_room(agent, 1)
+        emit(agent, book, instrument, BOOK_STATE, 0, state, 0, 0, 0)

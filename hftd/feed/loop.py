@@ -1,0 +1,35 @@
+"""The feed's loop: receive, sequence, decode, update books, publish; and, while messages are missing, catch up.
+
+One turn takes at most a batch of datagrams from each line. Nothing here knows a wire format: the venue's folder does
+(`venues/nasdaq/moldfeed.py` for packets and recovery, `venues/nasdaq/itchfeed.py` for messages).
+"""
+
+from functools import cache
+
+from hftd.core.bind import bind
+from hftd.core.duty import duty_cycle
+from hftd.core.jit import leaf
+from hftd.feed.memory import LINE_A, LINE_B, LINE_R
+from hftd.venues.nasdaq.moldfeed import catch_up, receive
+
+
+@leaf
+def feed_turn(agent, now):
+    """One turn. agent: feed_agent_dtype record. Returns datagrams handled and steps of recovery, or -Reason."""
+    work = receive(agent, LINE_A)
+    if agent.lines[LINE_B].fd >= 0:
+        work += receive(agent, LINE_B)
+    if agent.behind != 0:
+        work += receive(agent, LINE_R)
+        work += catch_up(agent, now)
+    if agent.reason != 0:
+        reason = agent.reason
+        agent.reason = 0
+        return -reason
+    return work
+
+
+@cache
+def kernel():
+    """Return the compiled duty cycle of the feed."""
+    return bind(duty_cycle, "feed", turn=feed_turn)

@@ -1,0 +1,191 @@
+"""The feed agent's cold side: sockets, memory, and what the loop comes back to Python for.
+
+Each line is a UDP socket bound to a multicast group (joined on the configured interface) or to a unicast address; requests for
+missed messages leave by a socket of their own, to which servers answer. A feed that starts again, or a session that changes over,
+begins with empty books and message 1: strategies are told to clear theirs, and everything is asked for again.
+"""
+
+import ipaddress
+import socket
+import struct
+from contextlib import suppress
+
+from hftd.control.config import ConfigError, host_port
+from hftd.core.agent import Agent
+from hftd.core.clock import ns_to_ticks
+from hftd.core.jit import hot
+from hftd.core.memory import address, block, row, set_span, span
+from hftd.feed.build import Build, private, shared
+from hftd.feed.events import CLEAR, emit, make_room
+from hftd.feed.loop import kernel
+from hftd.feed.memory import LINE_A, LINE_B, LINE_R, book_dtype
+from hftd.feed.state import BATCH, PACKET_ROOM, SERVERS_MAX, SINK_RING, ticket_dtype, waiting_dtype
+from hftd.msg.enums import AgentState, BookState, LogCode, Reason, Role
+from hftd.shm.errlog import ROWS
+from hftd.shm.ring import open_producer, publish
+from hftd.venues.nasdaq.moldudp64 import session_to_ints
+
+MSGHDR = 64
+SILENCE_S = 3.0
+"""Silence of our session after which another one is taken, where the configuration names none."""
+
+
+@hot
+def clear_event(agent, instrument):
+    """Tell strategies that an instrument's book is void."""
+    make_room(agent, 1)
+    emit(agent, row(span(agent.engine.books), instrument, book_dtype), instrument, CLEAR, 0, 0, 0, 0, 0)
+    publish(agent.md)
+
+
+@hot
+def ticks_of(clock, ns):
+    """Return `ns` nanoseconds in ticks. clock: clock_dtype record."""
+    return ns_to_ticks(clock, ns)
+
+
+def line_socket(text: str, interface: str, receive_buffer: int, where: str) -> socket.socket:
+    """Return a non-blocking UDP socket that receives a line: a multicast group, joined, or a unicast address.
+
+    Raises ConfigError where the address cannot be bound or the group not joined.
+    """
+    host, port = host_port(text, where)
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        with suppress(OSError):
+            made.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), receive_buffer)
+        group = ipaddress.ip_address(socket.gethostbyname(host))
+        made.bind((str(group), port))
+        if group.is_multicast:
+            with suppress(OSError):
+                made.setsockopt(socket.IPPROTO_IP, getattr(socket, "IP_MULTICAST_ALL", 49), 0)
+            made.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group.packed + socket.inet_aton(interface))
+    except OSError as error:
+        made.close()
+        raise ConfigError(f"{where}: {text} on interface {interface}: {error.strerror or error}") from None
+    return made
+
+
+def socket_address(host: str, port: int) -> bytes:
+    """Return a struct sockaddr_in."""
+    return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
+
+
+class FeedAgent(Agent):
+    """Receives market data, keeps the books, publishes events."""
+
+    role = Role.FEED
+
+    def kernel(self):
+        """Return the feed's duty cycle."""
+        return kernel()
+
+    def open(self) -> None:
+        """Join the lines, make the private memory, and start as new: empty books, message 1."""
+        feed, path = self.config.feed, self.config.path
+        market = ("instruments", "quotes", "counters", "histograms", "types")
+        tables = {name: shared(self.memory["market"], name) for name in market}
+        tables |= {name: shared(self.memory["books"], name) for name in ("books", "levels", "slots")}
+        self.build = Build(tables, feed.orders_max, self.config.universe.symbols, SINK_RING)
+        self.handle = agent = self.build.agent
+        open_producer(agent["md"], self.memory["ring.md"])
+        set_span(agent["errors"], self.errors_at, ROWS)
+        self._packets(agent, feed)
+        self._recovery(agent, feed)
+        if feed.session:
+            agent["session_a"], agent["session_b"] = session_to_ints(feed.session)
+            agent["session_known"] = agent["session_fixed"] = 1
+        self.sockets: list[socket.socket] = []
+        self._line(LINE_A, feed.line_a, "line_a", path)
+        if feed.line_b:
+            self._line(LINE_B, feed.line_b, "line_b", path)
+        asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        asking.setblocking(False)
+        asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, feed.receive_buffer)
+        self._keep(LINE_R, asking)
+        self._seen = dict.fromkeys(("gaps", "recovered", "given_up", "sessions", "session_ends"), 0)
+        for name in self._seen:
+            self._seen[name] = int(self.build.counters[name])
+        if int(agent["md"]["tail"]) > 0:              # somebody may hold books of a feed before us
+            for index in range(self.config.instruments):
+                clear_event(agent, index)
+        self.run["instruments"] = agent["used"]
+
+    def _line(self, line: int, text: str, key: str, path: str) -> None:
+        feed = self.config.feed
+        self._keep(line, line_socket(text, feed.interface, feed.receive_buffer, f"{path}: feed.{key}"))
+
+    def _keep(self, line: int, made: socket.socket) -> None:
+        self.sockets.append(made)
+        self.handle["lines"][line]["fd"] = made.fileno()
+
+    def _packets(self, agent, feed) -> None:
+        """Lay out the receive buffers with their headers, and the queue of packets that wait."""
+        size = BATCH * (PACKET_ROOM + MSGHDR + 16)
+        self._receive = block(size)
+        buffers = address(self._receive)
+        vectors = buffers + BATCH * PACKET_ROOM
+        headers = vectors + BATCH * 16
+        for i in range(BATCH):
+            struct.pack_into("=QQ", self._receive, vectors - buffers + 16 * i, buffers + i * PACKET_ROOM, PACKET_ROOM)
+            struct.pack_into("=QQQQQQII", self._receive, headers - buffers + MSGHDR * i, 0, 0, vectors + 16 * i, 1, 0, 0, 0, 0)
+        agent["buffers_at"], agent["headers_at"] = buffers, headers
+        self._order = private(waiting_dtype, feed.queue_packets)
+        self._tickets = private(ticket_dtype, feed.queue_packets)
+        self._tickets.rows["buffer"] = range(feed.queue_packets)
+        self._queue = block(feed.queue_packets * PACKET_ROOM, huge=True)
+        set_span(agent["order"], self._order.base, feed.queue_packets)
+        set_span(agent["free_buffers"], self._tickets.base, feed.queue_packets)
+        agent["queue_at"], agent["free_count"] = address(self._queue), feed.queue_packets
+
+    def _recovery(self, agent, feed) -> None:
+        """Prepare the servers' addresses, the request and the time limits."""
+        servers = [host_port(text, f"{self.config.path}: feed.request") for text in feed.request[:SERVERS_MAX]]
+        self._servers = block(4096)
+        at = address(self._servers)
+        for i, (host, port) in enumerate(servers):
+            try:
+                self._servers[16 * i : 16 * i + 16] = socket_address(socket.gethostbyname(host), port)
+            except OSError as error:
+                raise ConfigError(f"{self.config.path}: feed.request: {host}:{port}: {error.strerror or error}") from None
+        agent["servers"], agent["servers_at"], agent["request_at"] = len(servers), at, at + 16 * SERVERS_MAX
+        agent["reorder"] = ticks_of(self.clock, feed.reorder_ms * 1_000_000)
+        agent["timeout"] = ticks_of(self.clock, feed.gap_timeout_ms * 1_000_000)
+        agent["silence"] = ticks_of(self.clock, int(SILENCE_S * 1e9))
+        agent["tries_max"] = feed.gap_retries
+
+    def cold(self, now_ns: int) -> None:
+        """Say whether the books can be trusted, and log what changed since the last slice."""
+        agent, counters = self.handle, self.build.counters
+        behind = bool(agent["behind"])
+        self.ready(not behind and int(agent["state"]) == int(BookState.LIVE))
+        if not self.stopping:
+            self.mark["state"] = int(AgentState.DEGRADED if behind or agent["state"] != BookState.LIVE else AgentState.RUNNING)
+        self.run["instruments"] = agent["used"]
+        for name, code in (("gaps", LogCode.FEED_GAP), ("recovered", LogCode.FEED_RECOVERED), ("given_up", LogCode.FEED_GAP),
+                           ("sessions", LogCode.FEED_SESSION), ("session_ends", LogCode.FEED_END)):  # fmt: skip
+            if int(counters[name]) != self._seen[name]:
+                first = self._seen[name] == 0
+                self._seen[name] = int(counters[name])
+                if name != "session_ends" or first:
+                    self.log(code, int(agent["expected"]), int(agent["highest"]), int(counters[name]), int(name == "given_up"))
+
+    def on_reason(self, reason: int) -> None:
+        """Change over to another session: clear every book, start at message 1."""
+        if reason == Reason.SESSION_END:
+            agent = self.handle
+            announced = self.build.announced
+            self._tickets.rows["buffer"] = range(self._tickets.count)
+            self.build.reset(int(BookState.LIVE))
+            agent["session_a"], agent["session_b"] = int(agent["next_a"]), int(agent["next_b"])
+            self.build.counters["sessions"] += 1
+            for index in announced:
+                clear_event(agent, index)
+
+    def close(self) -> None:
+        """Leave the groups and close the sockets."""
+        for made in getattr(self, "sockets", ()):
+            made.close()

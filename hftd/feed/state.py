@@ -1,0 +1,125 @@
+"""The feed's private record: everything its loop needs, in one handle.
+
+Cold code (`feed/setup.py`, `feed/files.py`) fills it, only the feed's own loop changes it afterwards. Spans and addresses point to
+shared memory (`feed/memory.py`) or to private blocks that the owner keeps alive. Times are ticks unless a name says otherwise.
+"""
+
+from hftd.core.layout import layout
+from hftd.core.memory import span_dtype
+from hftd.feed.book import engine_dtype
+from hftd.shm.ring import producer_dtype
+
+LOCATES = 65536
+"""Rows of the table from the venue's index of the day to our instrument: any 16-bit number is a row."""
+
+PACKET_ROOM = 2048
+"""Bytes of a receive buffer: an Ethernet frame's payload and more. Longer datagrams are counted and dropped."""
+
+BATCH = 32
+"""Datagrams taken in one receive call."""
+
+SERVERS_MAX = 8
+
+SINK_NONE, SINK_RING = 0, 1
+
+listed_dtype = layout("listed", 8, [
+    ("instrument", "i4"),                         # 0: never heard of; -1: not followed; else index + 1
+    ("last", "u4"),                               # low 32 bits of the number of its last message in the packet at hand
+])  # fmt: skip
+
+kind_dtype = layout("kind", 4, [
+    ("length", "u1"),                             # bytes of a message of this type; 0: no such type
+    ("does", "u1"),                               # DOES_…
+    ("stock_at", "u1"),                           # offset of the symbol; 0: it has none
+    ("pad0", "u1"),
+])  # fmt: skip
+
+DOES_ADD, DOES_TAKE, DOES_EMIT = 1, 2, 4
+
+standing_dtype = layout("standing", 32, [
+    ("trading", "i8"),                            # TradingState by the venue's trading action
+    ("halted", "i8"),                             # 1 during an operational halt of this market
+    ("reason", "i8"),                             # four ASCII bytes of the trading action's reason, as on the wire
+    ("pad0", "i8"),
+])  # fmt: skip
+
+waiting_dtype = layout("waiting", 40, [
+    ("sequence", "i8"),                           # of the packet's first message
+    ("end", "i8"),                                # one after its last
+    ("buffer", "i8"),                             # row of the queue's buffers
+    ("length", "i8"),                             # bytes
+    ("ts_recv", "i8"),                            # its receipt
+])  # fmt: skip
+
+ticket_dtype = layout("ticket", 8, [("buffer", "i8")])
+
+line_dtype = layout("line", 16, [
+    ("fd", "i8"),                                 # socket; -1: none
+    ("pad0", "i8"),
+])  # fmt: skip
+
+feed_agent_dtype = layout("feed_agent", 896, [
+    ("md", producer_dtype),
+    ("engine", engine_dtype),
+    ("listed", span_dtype),                       # listed_dtype by locate, private
+    ("kinds", span_dtype),                        # kind_dtype by type byte, private
+    ("types", span_dtype),                        # type_count_dtype by type byte, segment `market`
+    ("instruments", span_dtype),                  # instrument_dtype, segment `market`
+    ("quotes", span_dtype),                       # quote_dtype, segment `market`
+    ("standings", span_dtype),                    # standing_dtype by instrument, private
+    ("errors", span_dtype),                       # error_dtype, our error log
+    ("counters_at", "i8"),                        # address of the feed_counters_dtype record
+    ("histograms_at", "i8"),                      # address of the first histogram
+    ("sink", "i8"),                               # SINK_…: where market events go
+    ("chosen", "i8"),                             # 1: only the instruments that cold code listed; 0: all, until the table is full
+    ("used", "i8"),                               # rows of the instrument table in use
+    ("state", "i8"),                              # BookState of a book without a trouble of its own
+    # the message at hand
+    ("ts_recv", "i8"),                            # receipt of its packet
+    ("ts_event", "i8"),                           # ns since the venue's midnight
+    ("wire_seq", "i8"),                           # its number
+    ("flags", "i8"),                              # FLAG_SNAPSHOT while recovering
+    ("touched", "i8"),                            # instrument + 1 whose best price or size it may have changed; 0: none
+    ("located", "i8"),                            # the locate it carries
+    # the session
+    ("session_a", "i8"),                          # its ten bytes, as moldudp64.packet_dtype has them
+    ("session_b", "i8"),
+    ("session_known", "i8"),                      # 0: take the first that is heard
+    ("session_fixed", "i8"),                      # 1: by configuration; no other is ever taken
+    ("next_a", "i8"),                             # the session that asks to be taken instead
+    ("next_b", "i8"),
+    ("expected", "i8"),                           # number of the next message to apply
+    ("highest", "i8"),                            # one after the last message known to exist
+    ("ended", "i8"),                              # 1: end of session heard
+    ("last_heard", "i8"),                         # when a packet of this session last came
+    ("silence", "i8"),                            # of our session after which another one is taken
+    ("reason", "i8"),                             # Reason to go back to Python with; 0: none
+    # sockets
+    ("lines", (line_dtype, (3,))),                # LINE_A, LINE_B, LINE_R
+    ("headers_at", "i8"),                         # BATCH struct mmsghdr
+    ("buffers_at", "i8"),                         # BATCH buffers of PACKET_ROOM
+    # packets that wait for a gap to be filled: `order` is a circular array sorted by sequence
+    ("order", span_dtype),                        # waiting_dtype, a power of two
+    ("queue_at", "i8"),                           # buffers of PACKET_ROOM, as many as rows
+    ("first", "i8"),                              # free-running position of the first waiting packet
+    ("beyond", "i8"),                             # free-running position after the last
+    ("free_buffers", span_dtype),                 # ticket_dtype: stack of free buffers
+    ("free_count", "i8"),
+    # recovery
+    ("behind", "i8"),                             # 1: messages are missing
+    ("behind_since", "i8"),
+    ("recovering", "i8"),                         # 1: the reorder window is over, servers are asked
+    ("asked", "i8"),                              # next number to ask for
+    ("progress", "i8"),                           # when a missing message last came, or was last asked for
+    ("tries", "i8"),                              # time-outs since progress
+    ("tries_max", "i8"),
+    ("server", "i8"),                             # whose turn it is
+    ("servers", "i8"),
+    ("servers_at", "i8"),                         # struct sockaddr_in each, 16 bytes
+    ("request_at", "i8"),                         # a moldudp64.packet_dtype to send
+    ("reorder", "i8"),                            # ticks a late packet is waited for
+    ("timeout", "i8"),                            # ticks an answer is waited for
+    ("stalled_since", "i8"),                      # recovery waits for room in the ring since; 0: it does not
+    ("reached", "i8"),                            # `expected` when progress was last noted
+    ("pad", ("i8", (3,))),
+])  # fmt: skip

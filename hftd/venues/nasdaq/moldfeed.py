@@ -1,0 +1,406 @@
+"""MoldUDP64 received: two lines in one order, gaps noticed, missing messages asked for.
+
+    line A ─┐                  ┌─ sequence = expected ──▶ apply
+    line B ─┼─▶ handle_packet ─┼─ already seen ─────────▶ count, drop        (the first copy wins; a straddling packet's new part)
+    server ─┘                  └─ beyond ───────────────▶ queue, sorted ──▶ catch_up applies it when its turn comes
+
+A packet is checked whole before any of it is applied: length, session, framing. What is missing may still come late, or by the
+other line: for the reorder window nothing is done. Then the books are RECOVERING, events carry the SNAPSHOT flag, and servers are
+asked in turn: a window of requests of CHUNK messages, each small enough to be answered by one packet; a time-out starts again at
+the first missing message with the next server; answers are packets like any other. When nothing came after `tries_max` time-outs,
+the missing messages are given up: what waited is applied, and the books are STALE. A feed that starts late finds its first packet
+beyond 1 and recovers the same way from message 1.
+
+Replay can be faster than strategies read. While recovering the feed waits for room in the ring, for a time-out's length; only then
+is the slowest detached. A packet of another session is dropped; when our own has ended, or been silent, and the configuration names
+none, the host is asked to change over: books cleared, sequence 1.
+
+A sequence number is believed up to SEQUENCE_MAX. Heartbeats alone never move `expected`.
+"""
+
+from hftd.core.atomics import tsc
+from hftd.core.jit import hot, leaf
+from hftd.core.layout import offset_of
+from hftd.core.libc import EAGAIN, EINTR, MSG_DONTWAIT, errno, recvmmsg, sendto
+from hftd.core.memory import copy_bytes, load8, load16, load32, record_at, row, span, swap16, swap64
+from hftd.feed.events import bump, make_room, note, set_state
+from hftd.feed.memory import LINE_R, book_dtype, feed_counters_dtype
+from hftd.feed.state import (
+    BATCH,
+    DOES_EMIT,
+    PACKET_ROOM,
+    SINK_RING,
+    kind_dtype,
+    listed_dtype,
+    ticket_dtype,
+    waiting_dtype,
+)
+from hftd.msg.enums import BookState, LogCode, Reason
+from hftd.msg.records import FLAG_SNAPSHOT, INSTRUMENT_ANNOUNCED, instrument_dtype
+from hftd.shm.histogram import histogram_dtype, record_value
+from hftd.shm.ring import publish, room
+from hftd.venues.nasdaq.itchfeed import apply_run
+from hftd.venues.nasdaq.moldudp64 import END_OF_SESSION, HEADER, HEARTBEAT, packet_dtype
+
+CHUNK = 24
+"""Messages asked for at once: 24 of the longest fit one Ethernet frame."""
+
+WINDOW = 16 * CHUNK
+"""Messages asked for and not yet received, at most."""
+
+SEQUENCE_MAX = 1 << 40
+
+ROOM_TO_RECOVER = 1024
+"""Free slots of the ring that recovery waits for: more than any packet's events."""
+
+MSGHDR, MSG_FLAGS, MSG_LEN = 64, 48, 56
+"""struct mmsghdr: its size, and where msg_flags and msg_len lie."""
+
+MSG_TRUNC = 0x20
+WAITING_BYTES = waiting_dtype.itemsize
+HISTOGRAM_BYTES = histogram_dtype.itemsize
+
+PACKETS, FIRST, DUPLICATES = (offset_of(feed_counters_dtype, name) for name in ("packets_a", "first_a", "duplicates_a"))
+RECOVERING, LIVE, STALE = int(BookState.RECOVERING), int(BookState.LIVE), int(BookState.STALE)
+CHANGE_SESSION = int(Reason.SESSION_END)
+BAD_PACKET, GAP = int(LogCode.FEED_BAD_PACKET), int(LogCode.FEED_GAP)
+TOO_SHORT, BAD_FRAMING, BAD_SEQUENCE, TOO_LONG = 1, 2, 3, 4
+"""Detail `a` of a FEED_BAD_PACKET error; `b` is the length."""
+
+
+@hot
+def receive(agent, line):
+    """Take and handle what waits on a line, at most BATCH datagrams; return how many."""
+    got = recvmmsg(agent.lines[line].fd, agent.headers_at, BATCH, MSG_DONTWAIT, 0)
+    if got <= 0:
+        if got < 0:
+            error = errno()
+            if error != EAGAIN and error != EINTR:
+                record_at(agent.counters_at, feed_counters_dtype).receive_errors += 1
+        return 0
+    now = tsc()
+    for i in range(got):
+        header = agent.headers_at + i * MSGHDR
+        agent.ts_recv = now
+        bump(agent.counters_at + PACKETS + 8 * line)
+        length = load32(header + MSG_LEN)
+        if load32(header + MSG_FLAGS) & MSG_TRUNC != 0:
+            record_at(agent.counters_at, feed_counters_dtype).truncated += 1
+            note(agent, BAD_PACKET, TOO_LONG, length)
+        else:
+            handle_packet(agent, agent.buffers_at + i * PACKET_ROOM, length, line)
+    return got
+
+
+@leaf
+def refuse_packet(agent, why, length):
+    """Count a datagram that is not a sound MoldUDP64 packet."""
+    record_at(agent.counters_at, feed_counters_dtype).malformed += 1
+    note(agent, BAD_PACKET, why, length)
+
+
+@leaf
+def walk(agent, at, end, sequence, count):
+    """Check that `count` framed messages fill the bytes from `at` to `end`, and note each instrument's last one with an effect."""
+    listing, kinds = span(agent.listed), span(agent.kinds)
+    for i in range(count):
+        if at + 2 > end:
+            return False
+        length = swap16(load16(at))
+        at += 2 + length
+        if at > end:
+            return False
+        if length >= 3:
+            message = at - length
+            if row(kinds, load8(message), kind_dtype).does & DOES_EMIT != 0:
+                row(listing, swap16(load16(message + 1)), listed_dtype).last = (sequence + i) & 0xFFFFFFFF
+    return at == end
+
+
+@hot
+def handle_packet(agent, at, length, line):
+    """Handle one datagram of `length` bytes at address `at`, received on `line` at agent.ts_recv."""
+    if length < HEADER:
+        refuse_packet(agent, TOO_SHORT, length)
+        return
+    counters = record_at(agent.counters_at, feed_counters_dtype)
+    header = record_at(at, packet_dtype)
+    if agent.session_known == 0:
+        agent.session_a = header.session_a
+        agent.session_b = header.session_b
+        agent.session_known = 1
+        counters.sessions += 1
+    elif header.session_a != agent.session_a or header.session_b != agent.session_b:
+        counters.foreign += 1
+        if agent.session_fixed == 0 and line != LINE_R and (agent.ended != 0 or agent.ts_recv - agent.last_heard > agent.silence):
+            agent.next_a = header.session_a
+            agent.next_b = header.session_b
+            agent.reason = CHANGE_SESSION
+        return
+    sequence, count = swap64(header.sequence), swap16(header.count)
+    if sequence <= 0 or sequence > SEQUENCE_MAX:
+        refuse_packet(agent, BAD_SEQUENCE, length)
+        return
+    if count == HEARTBEAT or count == END_OF_SESSION:
+        if length != HEADER:
+            refuse_packet(agent, BAD_FRAMING, length)
+            return
+        if count == HEARTBEAT:
+            counters.heartbeats += 1
+        else:
+            counters.session_ends += 1
+            agent.ended = 1
+        agent.highest = max(agent.highest, sequence)
+    elif not walk(agent, at + HEADER, at + length, sequence, count):
+        refuse_packet(agent, BAD_FRAMING, length)
+        return
+    elif sequence + count <= agent.expected:
+        bump(agent.counters_at + DUPLICATES + 8 * line)
+    elif sequence > agent.expected:
+        if enqueue(agent, at, length, sequence, sequence + count):
+            bump(agent.counters_at + FIRST + 8 * line)
+        else:
+            bump(agent.counters_at + DUPLICATES + 8 * line)
+        agent.highest = max(agent.highest, sequence + count)
+    else:
+        bump(agent.counters_at + FIRST + 8 * line)
+        apply_packet(agent, at, length, sequence, count)
+        agent.highest = max(agent.highest, agent.expected)
+    agent.last_heard = agent.ts_recv
+    if agent.behind == 0 and agent.expected < agent.highest:
+        agent.behind = 1
+        agent.behind_since = agent.ts_recv
+        agent.reached = agent.expected
+        counters.gaps += 1
+        counters.gap_messages += gap_end(agent) - agent.expected
+        note(agent, GAP, 0, agent.expected)
+
+
+@leaf
+def apply_packet(agent, at, length, sequence, count):
+    """Apply what is new in a checked packet whose first message is not beyond the expected one, and publish."""
+    start = at + HEADER
+    while sequence < agent.expected:
+        start += 2 + swap16(load16(start))
+        sequence += 1
+        count -= 1
+    apply_run(agent, start, at + length, sequence)
+    agent.expected = sequence + count
+    if agent.sink == SINK_RING:
+        publish(agent.md)
+    if agent.histograms_at != 0:
+        record_value(record_at(agent.histograms_at, histogram_dtype), agent.histograms_at, tsc() - agent.ts_recv)
+
+
+# ---------------------------------------------------------------- packets that wait
+
+
+@leaf
+def gap_end(agent):
+    """Return the first number after the first gap: of the first packet that waits, or of what is known to exist."""
+    if agent.first < agent.beyond:
+        order = span(agent.order)
+        return row(order, agent.first & (order.count - 1), waiting_dtype).sequence
+    return agent.highest
+
+
+@hot
+def enqueue(agent, at, length, sequence, end):
+    """Keep a packet until its turn, sorted by sequence. False when it waits already.
+
+    A full queue drops the packet that is furthest away, this or another; it is asked for again when the gap before it is filled.
+    """
+    counters = record_at(agent.counters_at, feed_counters_dtype)
+    order, tickets = span(agent.order), span(agent.free_buffers)
+    mask = order.count - 1
+    place = agent.beyond
+    while place > agent.first and row(order, (place - 1) & mask, waiting_dtype).sequence > sequence:
+        place -= 1
+    if place > agent.first and row(order, (place - 1) & mask, waiting_dtype).end >= end:
+        return False
+    if agent.free_count == 0:
+        counters.queue_full += 1
+        if place == agent.beyond:
+            return True
+        agent.beyond -= 1
+        dropped = row(order, agent.beyond & mask, waiting_dtype)
+        row(tickets, 0, ticket_dtype).buffer = dropped.buffer
+        agent.free_count = 1
+    else:
+        counters.queued += 1
+    move = agent.beyond
+    while move > place:
+        copy_bytes(row_at(order, move & mask), row_at(order, (move - 1) & mask), WAITING_BYTES)
+        move -= 1
+    agent.beyond += 1
+    agent.free_count -= 1
+    buffer = row(tickets, agent.free_count, ticket_dtype).buffer
+    waiting = row(order, place & mask, waiting_dtype)
+    waiting.sequence = sequence
+    waiting.end = end
+    waiting.buffer = buffer
+    waiting.length = length
+    waiting.ts_recv = agent.ts_recv
+    copy_bytes(agent.queue_at + buffer * PACKET_ROOM, at, length)
+    return True
+
+
+@leaf
+def row_at(order, index):
+    """Return the address of a row of the queue."""
+    return order.base + index * WAITING_BYTES
+
+
+@leaf
+def drain(agent, now):
+    """Apply the waiting packets whose turn it is; return how many were taken off the queue."""
+    order, tickets = span(agent.order), span(agent.free_buffers)
+    taken = 0
+    while agent.first < agent.beyond and taken < BATCH:
+        waiting = row(order, agent.first & (order.count - 1), waiting_dtype)
+        if waiting.sequence > agent.expected:
+            break
+        if waiting.end > agent.expected:
+            if not has_room(agent, now):
+                break
+            agent.ts_recv = waiting.ts_recv
+            at = agent.queue_at + waiting.buffer * PACKET_ROOM
+            count = waiting.end - waiting.sequence
+            walk(agent, at + HEADER, at + waiting.length, waiting.sequence, count)
+            apply_packet(agent, at, waiting.length, waiting.sequence, count)
+        row(tickets, agent.free_count, ticket_dtype).buffer = waiting.buffer
+        agent.free_count += 1
+        agent.first += 1
+        taken += 1
+    return taken
+
+
+# ---------------------------------------------------------------- recovery
+
+
+@leaf
+def has_room(agent, now):
+    """Tell whether the ring has room for recovered events; after a time-out's length of waiting the slowest is detached."""
+    if agent.sink != SINK_RING or agent.recovering == 0:
+        return True
+    wanted = min(ROOM_TO_RECOVER, (agent.md.mask + 1) >> 1)
+    if agent.md.limit - agent.md.tail >= wanted or room(agent.md, wanted):
+        agent.stalled_since = 0
+        return True
+    if agent.stalled_since == 0:
+        agent.stalled_since = now
+    if now - agent.stalled_since > agent.timeout:
+        make_room(agent, wanted)
+        agent.stalled_since = 0
+        return True
+    agent.progress = now
+    return False
+
+
+@leaf
+def set_all(agent, before, after):
+    """Give every announced book that is in state `before` the state `after`, and say so."""
+    instruments, books = span(agent.instruments), span(agent.quotes)
+    for index in range(agent.used):
+        if row(instruments, index, instrument_dtype).flags & INSTRUMENT_ANNOUNCED != 0 and index < books.count:
+            set_state_if(agent, index, before, after)
+
+
+@hot
+def set_state_if(agent, index, before, after):
+    """Give one book the state `after` when it is in `before` (-1: whatever it is in)."""
+    book = row(span(agent.engine.books), index, book_dtype)
+    if before < 0 or book.state == before:
+        set_state(agent, index, after, 1)
+
+
+@hot
+def request(agent, sequence, count):
+    """Ask the server whose turn it is for `count` messages from `sequence`."""
+    packet = record_at(agent.request_at, packet_dtype)
+    packet.session_a = agent.session_a
+    packet.session_b = agent.session_b
+    packet.sequence = swap64(sequence)
+    packet.count = swap16(count)
+    sendto(agent.lines[LINE_R].fd, agent.request_at, HEADER, MSG_DONTWAIT, agent.servers_at + 16 * agent.server, 16)
+    record_at(agent.counters_at, feed_counters_dtype).requests += 1
+
+
+@hot
+def catch_up(agent, now):
+    """Do what a gap asks for, one bounded step; return how much was done. Called on every turn while messages are missing."""
+    counters = record_at(agent.counters_at, feed_counters_dtype)
+    work = drain(agent, now)
+    if agent.expected > agent.reached:
+        agent.reached = agent.expected
+        agent.progress = now
+        agent.tries = 0
+    if agent.expected >= agent.highest:
+        agent.behind = 0
+        if agent.recovering != 0:
+            agent.recovering = 0
+            agent.flags = 0
+            counters.recovered += 1
+            if agent.state == RECOVERING:
+                agent.state = LIVE
+                set_all(agent, RECOVERING, LIVE)
+        else:
+            counters.reordered += 1
+        if agent.histograms_at != 0:
+            at = agent.histograms_at + HISTOGRAM_BYTES
+            record_value(record_at(at, histogram_dtype), at, now - agent.behind_since)
+        if agent.sink == SINK_RING:
+            publish(agent.md)
+        return work + 1
+    end = gap_end(agent)
+    if end <= agent.expected or not has_room(agent, now):
+        return work
+    if agent.recovering == 0:
+        if now - agent.behind_since < agent.reorder:
+            return work
+        agent.recovering = 1
+        agent.flags = FLAG_SNAPSHOT
+        agent.ts_recv = now
+        if agent.state == LIVE:
+            agent.state = RECOVERING
+            set_all(agent, LIVE, RECOVERING)
+        agent.asked = agent.expected
+        agent.progress = now
+        agent.tries = 0
+        if agent.sink == SINK_RING:
+            publish(agent.md)
+    if now - agent.progress > agent.timeout:
+        agent.progress = now
+        agent.asked = agent.expected
+        agent.tries += 1
+        if agent.servers > 0:
+            counters.request_timeouts += 1
+            agent.server = (agent.server + 1) % max(agent.servers, 1)
+        if agent.tries >= agent.tries_max or agent.servers == 0:
+            give_up(agent, end)
+            return work + 1
+    agent.asked = max(agent.asked, agent.expected)
+    while agent.servers > 0 and agent.asked < end and agent.asked - agent.expected < WINDOW:
+        count = min(CHUNK, end - agent.asked)
+        request(agent, agent.asked, count)
+        agent.asked += count
+        work += 1
+    return work
+
+
+@leaf
+def give_up(agent, end):
+    """Go on without the messages before `end`: every book is STALE from now on."""
+    counters = record_at(agent.counters_at, feed_counters_dtype)
+    counters.given_up += 1
+    agent.tries = 0
+    agent.state = STALE
+    set_all(agent, -1, STALE)
+    if agent.first < agent.beyond:
+        counters.lost_messages += end - agent.expected
+        agent.expected = end
+        agent.reached = end
+    else:
+        agent.highest = agent.expected
+    if agent.sink == SINK_RING:
+        publish(agent.md)
