@@ -1,12 +1,60 @@
-"""What the strategy stage keeps in shared memory."""
+"""What the strategy stage keeps in shared memory: one segment `strategy.K` for each strategy, written by its process alone.
 
+    positions    by instrument, as this strategy's reports tell it; they outlive a restart of the strategy
+    params       the values its parameters have, in the order of the file's `params`
+    state        the first bytes are the file's `state` record; the layout is the file's
+    user         the strategy's own counters
+    counters     of the host around it
+    histograms   see HISTOGRAMS
+
+None of it depends on the strategy's file, so that tools can attach after the file was edited.
+"""
+
+from hftd.core.layout import layout
 from hftd.msg.records import position_dtype
 from hftd.shm.counters import counters
+from hftd.shm.histogram import histogram_dtype
 from hftd.shm.segment import Part
 
-strategy_counters_dtype = counters("strategy", [("turns", "turns that found work")])
+PARAMS_MAX = 64
+STATE_MAX = 1 << 16
+
+HISTOGRAMS = ("strategy: on_book, one call in 64", "strategy: feed published to intent published")
+"""Histograms of the segment, in ticks."""
+H_ON_BOOK, H_DECISION = 0, 1
+
+strategy_counters_dtype = counters("strategy", [
+    ("events", "market events read"),
+    ("books", "on_book calls"),
+    ("trades", "on_trade calls"),
+    ("reports", "reports of this strategy applied"),
+    ("timers", "on_timer calls"),
+    ("intents", "intents sent"),
+    ("refused", "orders and cancels refused before they left: the function returned a negative DenyReason"),
+    ("last_refusal", "the newest of those reasons"),
+    ("denied", "orders denied by risk"),
+    ("last_denial", "the newest of those reasons"),
+    ("rejected", "orders rejected by the venue"),
+    ("fills", "executions"),
+    ("broken", "executions voided by the venue"),
+    ("foreign_reports", "reports about orders of an earlier start of this strategy"),
+    ("bad_reports", "reports or events dropped: their instrument is not in the table"),
+    ("overruns", "times this strategy was too slow and lost market events"),
+    ("rejoins", "times its books were made anew from the feed's"),
+    ("levels_refused", "levels that found no room in the strategy's books; raise feed.levels_max"),
+])  # fmt: skip
+
+word_dtype = layout("word", 8, [("value", "i8")])
+user_counters_dtype = layout("user_counters", 128, [("values", ("i8", (16,)))])
 
 
 def parts(config, index: int) -> list[Part]:
     """Return the parts of the segment of strategy `index`."""
-    return [Part("positions", position_dtype, config.instruments), Part("counters", strategy_counters_dtype, 1)]
+    return [
+        Part("positions", position_dtype, config.instruments),
+        Part("params", word_dtype, PARAMS_MAX),
+        Part("state", word_dtype, STATE_MAX // 8),
+        Part("user", user_counters_dtype, 1),
+        Part("counters", strategy_counters_dtype, 1),
+        Part("histograms", histogram_dtype, len(HISTOGRAMS)),
+    ]

@@ -1,0 +1,101 @@
+"""`Tape`: one strategy, recorded market events, a paper venue, private memory. For tests, benchmarks and a first look at an idea.
+
+    tape = Tape("strategies/market_maker.py", instruments=1)
+    tape.play(events)                     # a NumPy array of market_event_dtype
+    tape.position(0), tape.intents()      # what it held, what it sent
+
+The strategy runs in the same compiled turn as in the daemon. With NUMBA_DISABLE_JIT=1 it runs as plain Python, step by step in a
+debugger, and decides the same.
+"""
+
+import mmap
+from pathlib import Path
+
+import numpy as np
+
+from hftd.control import config as configuration
+from hftd.core import clock as clocks
+from hftd.core.memory import records, set_array
+from hftd.msg.enums import Role, RunState
+from hftd.msg.records import intent_dtype, market_event_dtype
+from hftd.shm import map as memory_map
+from hftd.shm import ring
+from hftd.shm.segment import Segment, size_of
+from hftd.strategy import tape as tapes
+from hftd.strategy.setup import StrategyAgent
+
+
+def private_memory(config) -> memory_map.Memory:
+    """Return every segment of a configuration in memory of this process alone, under no name."""
+    opened = {name: Segment(name, parts, mmap.mmap(-1, size_of(parts))) for name, parts in memory_map.segments(config).items()}
+    return memory_map.Memory(config.daemon.name, opened)
+
+
+class Tape:
+    """A strategy and the events it is shown."""
+
+    def __init__(self, file, instruments: int = 1, params: dict | None = None, symbols: list[str] | None = None,
+                 orders_max: int = 4096, epoch: int = 1, rings: dict | None = None):  # fmt: skip
+        names = symbols or [f"S{i}" for i in range(instruments)]
+        sizes = {"md": 1024, "intent": 1024, "report": 1024, "log": 64, "order": 64} | (rings or {})
+        self.config = configuration.build({
+            "universe": {"symbols": names, "max": len(names)},
+            "feed": {"levels_max": 1 << 16},
+            "strategy": [{"file": str(Path(file).resolve()), "params": params or {}, "orders_max": orders_max}],
+            "rings": sizes,
+        })  # fmt: skip
+        self.memory = private_memory(self.config)
+        control = self.memory["control"]
+        clock = np.asarray(control["clock"])[0]
+        clock["mult"] = clock["inverse"] = 1 << 32            # one tick is one nanosecond, from 0
+        clock["hz"] = 1_000_000_000
+        self.run = control["run"][0]
+        self.run["state"], self.run["session_up"] = int(RunState.READY), 1
+        ring.open_consumer(self._consumer(), self.memory["ring.intent.0"], memory_map.PLACE_RISK)
+        self.agent = StrategyAgent(self.config, self.memory, 0)
+        self.agent.open()
+        self.agent.handle["epoch"] = epoch
+        self.program = self.agent.program
+        self._tape = records(tapes.tape_dtype, 1)
+        self.tape = self._tape[0]
+        self._rests = records(tapes.paper_order_dtype, 4097)
+        set_array(self.tape["rests"], self._rests)
+        ring.open_producer(self.tape["md"], self.memory["ring.md"])
+        ring.open_producer(self.tape["reports"], self.memory["ring.report"])
+        ring.open_consumer(self.tape["intents"], self.memory["ring.intent.0"], memory_map.PLACE_RISK)
+        self._kernel = self.program.bind(tapes.play, "play")
+
+    def _consumer(self):
+        return records(ring.consumer_dtype, 1)[0]
+
+    def play(self, events: np.ndarray, keep: int = 1 << 16) -> int:
+        """Play events to the end; return how many. `keep`: how many intents to keep for `intents`."""
+        self._events = np.ascontiguousarray(events, dtype=market_event_dtype)
+        self._sent = np.zeros(max(keep, 1), dtype=intent_dtype)
+        tape = self.tape
+        set_array(tape["events"], self._events)
+        set_array(tape["sent"], self._sent)
+        tape["next"] = tape["intents_sent"] = 0
+        return int(self._kernel(self.agent.handle, tape, len(self._events)))
+
+    def intents(self) -> np.ndarray:
+        """Return the intents of the last `play`."""
+        return self._sent[: min(int(self.tape["intents_sent"]), len(self._sent))]
+
+    def position(self, instrument: int) -> dict[str, int]:
+        """Return the strategy's position row."""
+        held = np.asarray(self.agent.segment["positions"])[instrument]
+        return {name: int(held[name]) for name in held.dtype.names if name != "pad"}
+
+    def counters(self) -> dict[str, int]:
+        """Return the host's counters."""
+        block = np.asarray(self.agent.segment["counters"])[0]
+        return {name: int(block[name]) for name in block.dtype.names if name != "pad"}
+
+    def state(self) -> np.void:
+        """Return the strategy's `state` record."""
+        raw = np.asarray(self.agent.segment["state"]).view(np.uint8)
+        return raw[: self.program.state_dtype.itemsize].view(self.program.state_dtype)[0]
+
+
+assert Role.STRATEGY and clocks

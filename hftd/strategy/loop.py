@@ -1,0 +1,237 @@
+"""One turn of a strategy: reports and denials first, then a batch of market events, then the timer; callbacks in between.
+
+    ring.report, ring.deny ->  apply_report  -> on_report        the order table and positions are up to date before the callback
+    ring.md                ->  books         -> on_book, on_trade, on_state
+    intents                ->  ring.intent.K                     each is visible to risk as soon as its callback wrote it
+
+`strategy_turn` is a template: `program.py` clones it with a file's compiled callbacks, layouts and switches in its slots.
+
+An event is read from the ring in place. Should the feed have given up on us and be writing there already, the slot's sequence
+number tells, and the event is not used: the turn cancels everything, returns -OVERRUN, and cold code makes the books anew.
+"""
+
+from hftd.core.atomics import fence_acquire, load_relaxed, store_relaxed, tsc
+from hftd.core.clock import utc_ns
+from hftd.core.jit import hot, leaf
+from hftd.core.memory import record_at, row, span
+from hftd.msg.enums import BookState, EventKind, Reason, TradingState
+from hftd.msg.ids import strategy_of
+from hftd.msg.records import (
+    FLAG_END_OF_PACKET,
+    FLAG_SELL,
+    FLAG_STATE_SHIFT,
+    instrument_dtype,
+    market_event_dtype,
+    report_dtype,
+)
+from hftd.shm.histogram import histogram_dtype, record_value
+from hftd.shm.ring import detached, done, publish, ready, take
+from hftd.strategy.api import Context
+from hftd.strategy.levels import NO_ROOM, apply_level, clear_levels, refresh
+from hftd.strategy.memory import H_DECISION, H_ON_BOOK, strategy_counters_dtype, word_dtype
+from hftd.strategy.orders import apply_report, cancel_everything, follow_queue
+from hftd.strategy.records import book_dtype, strategy_agent_dtype  # noqa: F401  (the handle's layout is looked for here)
+
+BATCH = 64
+"""Market events in a turn, at most: between batches the reports are looked at."""
+
+HISTOGRAM = histogram_dtype.itemsize
+
+SAMPLE = 63
+"""One on_book call in SAMPLE + 1 is timed: reading the counter twice would cost as much as a callback."""
+
+LEVEL, TRADE, HIDDEN_TRADE = int(EventKind.LEVEL), int(EventKind.TRADE), int(EventKind.HIDDEN_TRADE)
+STATUS, CLEAR, BOOK_STATE, DIRECTORY = (
+    int(EventKind.STATUS), int(EventKind.CLEAR), int(EventKind.BOOK_STATE), int(EventKind.DIRECTORY)
+)  # fmt: skip
+LIVE, STALE, RECOVERING, EMPTY = int(BookState.LIVE), int(BookState.STALE), int(BookState.RECOVERING), int(BookState.EMPTY)
+UNKNOWN_TRADING = int(TradingState.UNKNOWN)
+OVERRUN = int(Reason.OVERRUN)
+
+# slots: filled by program.py
+on_start = on_book = on_trade = on_report = on_timer = on_state = None
+make_context = fire_timer = None
+PARAMS = STATE = INSTRUMENT_STATE = None
+EVERY_EVENT = ANY_STATE = 0
+HAS_BOOK = HAS_TRADE = HAS_REPORT = HAS_STATE = HAS_TIMER = 1
+
+
+@hot
+def announce(agent, instrument, lot):
+    """An instrument was announced: take its tick and lot, and find out whether this strategy follows it."""
+    book = row(span(agent.books), instrument, book_dtype)
+    facts = row(span(agent.instruments), instrument, instrument_dtype)
+    if facts.tick > 0:
+        book.tick = facts.tick
+    book.lot = lot if lot > 0 else facts.lot
+    wanted = span(agent.wanted)
+    if wanted.count > 0:
+        book.subscribed = 0
+        for i in range(wanted.count):
+            if load_symbol(wanted.base, i) == facts.symbol:
+                book.subscribed = 1
+    return book.subscribed
+
+
+@leaf
+def load_symbol(base, index):
+    """Return entry `index` of the list of symbols at `base`."""
+    return record_at(base + 8 * index, word_dtype).value
+
+
+def context(agent, ts_recv, t_feed):
+    """Return the `ctx` for handling what came in at `ts_recv` ticks."""
+    return Context(
+        record_at(agent.params_at, PARAMS), record_at(agent.state_at, STATE), utc_ns(agent.clock, ts_recv), agent.venue_ns,
+        agent, record_at(agent.states_at, INSTRUMENT_STATE), ANY_STATE, ts_recv, t_feed,
+    )  # fmt: skip
+
+
+@leaf
+def decided(agent, before, ts_recv, t_feed):
+    """Publish what a callback sent, and count how long after the feed's publication that was."""
+    if agent.intents.tail != before:
+        publish(agent.intents)
+        at = agent.histograms_at + H_DECISION * HISTOGRAM
+        record_value(record_at(at, histogram_dtype), at, tsc() - ts_recv - t_feed)
+
+
+def timer(agent):
+    """Call on_timer for the moment it was set for."""
+    counters = record_at(agent.counters_at, strategy_counters_dtype)
+    before, due = agent.intents.tail, agent.timer_at
+    agent.timer_at = 0
+    store_relaxed(counters, "timers", counters.timers + 1)
+    on_timer(make_context(agent, due, 0))
+    decided(agent, before, due, 0)
+
+
+def strategy_turn(agent, now):
+    """Do one bounded step. Returns how many records were handled, or -Reason.OVERRUN."""
+    counters = record_at(agent.counters_at, strategy_counters_dtype)
+    work = 0
+    if agent.started == 0:
+        agent.started = 1
+        on_start(make_context(agent, now, 0))
+        publish(agent.intents)
+        work = 1
+
+    for source in range(2):
+        consumer = agent.reports if source == 0 else agent.denials
+        while ready(consumer):
+            report = take(consumer, report_dtype)
+            if strategy_of(report.cl_ord_id) == agent.index and apply_report(agent, report) != 0:
+                store_relaxed(counters, "reports", counters.reports + 1)
+                if HAS_REPORT:
+                    before = agent.intents.tail
+                    ts_recv = report.ts_recv
+                    on_report(make_context(agent, ts_recv, 0), agent.fill)
+                    decided(agent, before, ts_recv, 0)
+            done(consumer)                        # one by one: a restart goes on after the last report that was applied
+            work += 1
+
+    books = span(agent.books)
+    md = agent.md
+    taken = 0
+    while taken < BATCH and ready(md):
+        event = take(md, market_event_dtype)
+        kind, index, flags = event.kind * 1, event.instrument * 1, event.flags * 1
+        px, qty, ref, orders = event.px, event.qty, event.ref, event.orders * 1
+        ts_recv, ts_event, t_feed, wire_seq = event.ts_recv, event.ts_event, event.t_feed * 1, event.wire_seq * 1
+        fence_acquire()
+        if load_relaxed(event, "seq") != md.next:
+            agent.cut_off = 1
+            break
+        taken += 1
+        if index >= books.count:
+            store_relaxed(counters, "bad_reports", counters.bad_reports + 1)
+            continue
+        if HAS_TIMER and agent.timer_at != 0 and agent.timer_at <= ts_recv:
+            fire_timer(agent)
+        book = row(books, index, book_dtype)
+        if kind == DIRECTORY:
+            announce(agent, index, ref)
+        if book.subscribed == 0:
+            continue
+        if book.skip_to >= 0:
+            if ((wire_seq - book.skip_to) & 0xFFFFFFFF) >= 0x80000000:
+                continue                          # the copy of the feed's book has it already
+            book.skip_to = -1
+        agent.venue_ns = ts_event
+        book.ts_event = ts_event
+        book.events += 1
+        state, trading = (flags >> FLAG_STATE_SHIFT) & 3, book.trading
+        side = flags & FLAG_SELL
+        traded = 0
+        if kind == LEVEL:
+            was = apply_level(agent.arena, book, side, px, qty, orders)
+            if was == NO_ROOM:
+                store_relaxed(counters, "levels_refused", counters.levels_refused + 1)
+                book.subscribed = 2               # no longer right, until it is cleared
+            else:
+                refresh(book)
+                if book.sides[side].first != 0:
+                    follow_queue(agent, book, side, px, was, qty, ref)
+                if ref > book.newest_ref:
+                    book.newest_ref = ref
+                book.dirty = 1
+        elif kind == TRADE or kind == HIDDEN_TRADE:
+            traded = 1
+            book.last_px, book.last_qty = px, qty
+            book.volume += qty
+        elif kind == STATUS:
+            trading = qty
+        elif kind == CLEAR:
+            clear_levels(book)
+            book.subscribed = 1
+            book.dirty = 1
+        elif kind == BOOK_STATE:
+            state = qty
+        if book.subscribed == 2:
+            state = STALE
+        ended = flags & FLAG_END_OF_PACKET
+        book.end_of_packet = 1 if ended else 0
+        before = agent.intents.tail
+        ctx = make_context(agent, ts_recv, t_feed)
+        if state != book.state or trading != book.trading:
+            book.state, book.trading = state, trading
+            book.dirty = 1
+            if HAS_STATE:
+                change = agent.change
+                change.instrument, change.book, change.trading = index, state, trading
+                on_state(ctx, change)
+        if traded and HAS_TRADE:
+            trade = agent.trade
+            trade.instrument, trade.px, trade.qty, trade.side, trade.ref = index, px, qty, side, ref
+            trade.hidden = 1 if kind == HIDDEN_TRADE else 0
+            trade.ts_event = ts_event
+            store_relaxed(counters, "trades", counters.trades + 1)
+            on_trade(ctx, trade)
+        if HAS_BOOK and book.dirty != 0 and (EVERY_EVENT or ended != 0) and (ANY_STATE or state == LIVE):
+            book.dirty = 0
+            agent.calls += 1
+            begun = 0
+            if agent.calls & SAMPLE == 0:
+                begun = tsc()
+            on_book(ctx, book)
+            if begun != 0:
+                at = agent.histograms_at + H_ON_BOOK * HISTOGRAM
+                record_value(record_at(at, histogram_dtype), at, tsc() - begun)
+        decided(agent, before, ts_recv, t_feed)
+    if taken > 0:
+        done(md)
+        store_relaxed(counters, "events", counters.events + taken)
+        store_relaxed(counters, "books", agent.calls)
+        work += taken
+
+    if HAS_TIMER and agent.timer_at != 0 and taken == 0 and agent.timer_at <= now:
+        fire_timer(agent)
+        work += 1
+
+    if agent.cut_off != 0 or detached(md):
+        agent.cut_off = 1
+        store_relaxed(counters, "overruns", counters.overruns + 1)
+        cancel_everything(agent, now, 0)
+        publish(agent.intents)
+        return -OVERRUN
+    return work

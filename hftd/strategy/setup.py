@@ -1,0 +1,207 @@
+"""Setting up one strategy's agent: its memory, its places on the rings, its books after a late start. Cold.
+
+A strategy that starts late, or that was too slow and lost events, copies the feed's books from the segment `books` (each under its
+seqlock) and goes on with the events that are newer than the copy: `market_event.wire_seq` against the book's `wire_seq`. A level
+event carries the level's total, so the one message that may stand on both sides of the border does no harm when applied twice.
+"""
+
+import time
+
+import numpy as np
+
+from hftd.control.config import Config
+from hftd.core import clock as clocks
+from hftd.core.agent import Agent
+from hftd.core.layout import offset_of
+from hftd.core.memory import address, block, records, set_array, set_span
+from hftd.errors import HftdError
+from hftd.msg.enums import BookState, LogCode, Reason, Role, TradingState
+from hftd.msg.ids import epoch_now
+from hftd.shm import ring
+from hftd.shm.errlog import ROWS
+from hftd.strategy.levels import LEVEL, make_room, open_arena
+from hftd.strategy.memory import PARAMS_MAX
+from hftd.strategy.params import symbol_word
+from hftd.strategy.program import load_row
+from hftd.strategy.records import book_dtype, level_dtype, order_row_dtype, side_dtype, strategy_agent_dtype
+
+DEFAULT_TICK = 100
+"""One cent in Nasdaq's scale, until the feed has announced the instrument's own."""
+
+SIDES_AT = offset_of(book_dtype, "sides")
+
+CLOCK_EVERY_NS = 1_000_000_000
+
+
+class StrategyAgent(Agent):
+    """Strategy number `index` of the configuration."""
+
+    role = Role.STRATEGY
+
+    def __init__(self, config: Config, memory, index: int = 0):
+        super().__init__(config, memory, index)
+        self.row = config.strategy[index]
+        self.program = load_row(config, index)
+        self.segment = memory[f"strategy.{index}"]
+        self.made = records(strategy_agent_dtype, 1)
+        self.handle = self.made[0]
+        self.clock_read = 0
+
+    def kernel(self):
+        """Return the duty cycle with this strategy in it."""
+        return self.program.kernel()
+
+    def open(self) -> None:
+        """Make private memory, fill the handle, take the places on the rings, and catch up where the market is under way."""
+        handle, memory, segment, config = self.handle, self.memory, self.segment, self.config
+        count = config.instruments
+        self.books = records(book_dtype, count)
+        self.orders = records(order_row_dtype, 2 * self.row.orders_max)
+        self.states = records(self.program.instrument_dtype, count)
+        self.levels = block(4 * config.feed.levels_max * LEVEL, huge=True)
+        self.wanted = np.array([symbol_word(symbol) for symbol in self.row.symbols] or [0], dtype=np.int64)
+        for array in (self.books, self.orders):
+            array.view(np.uint8).reshape(-1)[::4096] |= 0
+        set_array(handle["books"], self.books)
+        set_array(handle["orders"], self.orders)
+        open_arena(handle["arena"], address(self.levels), len(self.levels))
+        set_span(handle["positions"], segment.address("positions"), count)
+        set_span(handle["instruments"], memory["market"].address("instruments"), count)
+        set_span(handle["wanted"], self.wanted.ctypes.data, len(self.row.symbols))
+        set_span(handle["errors"], self.errors_at, ROWS)
+        handle["run_at"] = memory["control"].address("run")
+        handle["params_at"], handle["state_at"] = segment.address("params"), segment.address("state")
+        handle["states_at"] = self.states.ctypes.data
+        handle["counters_at"], handle["histograms_at"] = segment.address("counters"), segment.address("histograms")
+        handle["user_at"] = segment.address("user")
+        handle["index"], handle["epoch"], handle["sequence"] = self.index, epoch_now(time.time_ns()), 0
+        handle["open_orders"], handle["open_max"] = 0, self.row.orders_max
+        handle["timer_at"], handle["started"], handle["cut_off"], handle["calls"] = 0, 0, 0, 0
+        self.set_params()
+        segment["state"]["value"] = 0
+        self.forget_orders()
+        self.read_clock(0)
+        self.open_books()
+        place = self.index
+        ring.open_consumer(handle["reports"], memory["ring.report"], place, from_start=True)
+        ring.open_consumer(handle["denials"], memory["ring.deny"], place, from_start=True)
+        ring.open_producer(handle["intents"], memory[f"ring.intent.{self.index}"])
+        ring.open_consumer(handle["md"], memory["ring.md"], place)
+        self.copy_books()
+        self.ready()
+
+    def set_params(self) -> None:
+        """Write the values of the params where the callbacks read them."""
+        words = self.program.params_record().view(np.int64)
+        shown = np.asarray(self.segment["params"]["value"])
+        shown[:] = 0
+        shown[: min(len(words), PARAMS_MAX)] = words
+
+    def forget_orders(self) -> None:
+        """Positions outlive a restart, open orders do not: risk cancels what an earlier start left open."""
+        positions = self.segment["positions"]
+        for field in ("open_buy_qty", "open_sell_qty", "open_buy_cash", "open_sell_cash", "open_orders"):
+            positions[field] = 0
+
+    def open_books(self) -> None:
+        """Give every instrument an empty book."""
+        table = self.memory["market"]["instruments"]
+        books = self.books
+        count = len(books)
+        books["instrument"] = np.arange(count)
+        books["tick"] = np.where(table["tick"] > 0, table["tick"], DEFAULT_TICK)
+        books["lot"] = np.where(table["lot"] > 0, table["lot"], 100)
+        books["state"], books["skip_to"] = int(BookState.EMPTY), -1
+        wanted = set(self.wanted.tolist()) if self.row.symbols else None
+        for i in range(count):
+            books["subscribed"][i] = int(wanted is None or self.symbol(i) in wanted)
+
+    def symbol(self, index: int) -> int:
+        """Return instrument `index`'s symbol as the table keeps it: from the configuration, else as announced so far."""
+        known = self.config.universe.symbols
+        return symbol_word(known[index]) if index < len(known) else int(self.memory["market"]["instruments"]["symbol"][index])
+
+    def copy_books(self) -> int:
+        """Copy the feed's books into ours; return how many had levels. The place on ring.md must have been taken before."""
+        copied = 0
+        shared = self.memory["books"]
+        if "slots" not in shared.parts:
+            return 0
+        for i in range(len(self.books)):
+            if self.books["subscribed"][i] and self.copy_book(shared, i):
+                copied += 1
+        return copied
+
+    def copy_book(self, shared, index: int) -> bool:
+        """Copy one book under its seqlock; False where the feed has nothing for it yet."""
+        theirs, levels, slots = shared["books"], shared["levels"], shared["slots"]
+        for _ in range(1000):
+            before = int(theirs["version"][index])
+            if before & 1:
+                time.sleep(0)
+                continue
+            head = np.array(theirs[index : index + 1])[0]
+            sides = []
+            for side in range(2):
+                at, count = int(head["sides"][side]["at"]), int(head["sides"][side]["count"])
+                mine = np.array(slots[at : at + count]) if 0 <= at <= at + count <= len(slots) else None
+                if mine is None or np.any((mine["level"] < 0) | (mine["level"] >= len(levels))):
+                    break
+                rows = np.array(levels[mine["level"]])
+                sides.append((mine["px"].copy(), rows["qty"].copy(), rows["orders"].astype(np.int64)))
+            if int(theirs["version"][index]) == before and len(sides) == 2:
+                break
+        else:
+            raise HftdError(f"strategy {self.program.name}: the feed never left the book of instrument {index} alone")
+        if int(head["events"]) == 0:
+            return False
+        book = self.books[index : index + 1]
+        for side, (keys, quantities, counts) in enumerate(sides):
+            at = self.books.ctypes.data + index * book_dtype.itemsize + SIDES_AT + side * side_dtype.itemsize
+            self.fill_side(book["sides"][0, side : side + 1], at, keys, quantities, counts)
+        quote = self.memory["market"]["quotes"][index : index + 1]
+        book["state"], book["trading"] = int(quote["state"][0]), int(quote["trading"][0])
+        book["last_px"], book["last_qty"] = int(quote["last_px"][0]), int(quote["last_qty"][0])
+        book["skip_to"], book["dirty"], book["subscribed"] = int(head["wire_seq"]) & 0xFFFFFFFF, 1, 1
+        for side, name, sign in ((0, "bid", 1), (1, "ask", -1)):
+            keys, quantities, _ = sides[side]
+            book[f"{name}_px"] = sign * int(keys[-1]) if len(keys) else 0
+            book[f"{name}_qty"] = int(quantities[-1]) if len(keys) else 0
+        return True
+
+    def fill_side(self, side, side_at, keys, quantities, counts) -> None:
+        """Write a sorted side (best last) into our own arena. side: view of the side_dtype record that lies at `side_at`."""
+        if make_room(self.handle["arena"], side_at, len(keys)) != 0:
+            raise HftdError(f"strategy {self.program.name}: the book has more levels than fit; raise feed.levels_max")
+        start = (int(side["base"][0]) - address(self.levels)) // LEVEL
+        ours = np.frombuffer(self.levels, dtype=level_dtype)[start : start + len(keys)] if len(keys) else None
+        if ours is not None:
+            ours["key"], ours["qty"], ours["orders"] = keys, quantities, counts
+        side["count"] = len(keys)
+
+    def read_clock(self, now_ns: int) -> None:
+        """Take a consistent copy of the daemon's clock calibration."""
+        self.clock_read = now_ns
+        self.handle["clock"] = clocks.snapshot(np.asarray(self.memory["control"]["clock"])[0])
+
+    def cold(self, now_ns: int) -> None:
+        """Refresh the clock once a second."""
+        if now_ns - self.clock_read > CLOCK_EVERY_NS:
+            self.read_clock(now_ns)
+
+    def on_reason(self, reason: int) -> None:
+        """Join again after having been detached from the market data."""
+        if reason == Reason.OVERRUN:
+            self.log(LogCode.CONSUMER_DETACHED, self.index)
+            ring.open_consumer(self.handle["md"], self.memory["ring.md"], self.index)
+            for i in range(len(self.books)):
+                self.books["sides"]["count"][i] = 0
+            for field in ("bid_px", "bid_qty", "ask_px", "ask_qty"):
+                self.books[field] = 0
+            self.books["state"], self.books["dirty"] = int(BookState.STALE), 1
+            self.copy_books()
+            self.handle["cut_off"] = 0
+            self.segment["counters"]["rejoins"] += 1
+
+
+assert TradingState.UNKNOWN == 0
