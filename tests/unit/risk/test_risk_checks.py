@@ -1,0 +1,292 @@
+"""Each check, alone, through the whole loop: an intent in, an order or a denial with its reason out."""
+
+import pytest
+
+from hftd.msg.enums import BookState, DenyReason, ExecType, RunState, TradingState
+from hftd.msg.ids import make_id
+from hftd.msg.records import INSTRUMENT_SHORT_RESTRICTED, INSTRUMENT_TEST, INTENT_ANY_STATE, INTENT_SHORT
+from tests.support.risk_desk import BUY, CANCEL, CANCEL_ALL, NEW, PX, REPLACE, SELL, Desk
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return Desk(tmp_path)
+
+
+def test_a_plain_order_passes_whole_and_sealed(desk):
+    """Every field of the intent reaches the order; the checksum is the one the gateway computes."""
+    from hftd.msg.check import order_check
+
+    cl_ord_id = desk.intent(side=SELL, px=PX + 500, qty=77, instrument=1, tif=1, flags=2, t_feed=11, t_strategy=22)
+    desk.step()
+    (order,) = desk.orders()
+
+    fields = ("cl_ord_id", "px", "qty", "instrument", "kind", "side", "tif", "flags", "strategy", "t_feed", "t_strategy", "seq")
+    assert [int(order[name]) for name in fields] == [cl_ord_id, PX + 500, 77, 1, NEW, SELL, 1, 2, 0, 11, 22, 1]
+
+    class View:
+        def __getattr__(self, name):
+            return int(order[name])
+
+    assert int(order["check"]) == getattr(order_check, "py_func", order_check)(View(), 1)
+    assert desk.count("approved") == 1
+
+
+@pytest.mark.parametrize(("words", "reason"), [
+    ({"kill": 1}, DenyReason.KILLED),
+    ({"state": int(RunState.STARTING)}, DenyReason.NOT_READY),
+    ({"state": int(RunState.STOPPING)}, DenyReason.STOPPING),
+    ({"state": int(RunState.STOPPED)}, DenyReason.STOPPING),
+    ({"session_up": 0}, DenyReason.SESSION_DOWN),
+    ({"kill": 1, "state": int(RunState.STOPPING), "session_up": 0}, DenyReason.KILLED),
+])  # fmt: skip
+def test_run_state_denies_orders_and_replaces_and_passes_cancels(desk, words, reason):
+    """The kill switch, a stop and a lost session stop everything that takes risk, and nothing that gives it back."""
+    first = desk.intent()
+    desk.step()
+    for name, value in words.items():
+        desk.run[name] = value
+
+    assert desk.reason() == reason
+    assert desk.reason(kind=REPLACE, orig=first) == reason
+    assert desk.reason(kind=CANCEL, cl_ord_id=first) == DenyReason.OK
+    assert desk.reason(kind=CANCEL_ALL) == DenyReason.OK
+
+
+@pytest.mark.parametrize("fields", [{"kind": 0}, {"kind": 5}, {"side": 2}, {"tif": 2}, {"strategy": 1}, {"px": 0}, {"px": -100},
+                                    {"px": 1 << 40}, {"px": (1 << 63) - 1}, {"cl_ord_id": make_id(1, 1, 9)}])  # fmt: skip
+def test_illegal_fields_are_refused(desk, fields):
+    """No code outside its enum, no price that is none, no other strategy's name or id."""
+    assert desk.reason(**fields) == DenyReason.BAD_FIELD
+
+
+def test_ids_only_grow(desk):
+    """The same id, or a lower one, is a duplicate; the next is not; a new epoch begins anew."""
+    assert desk.reason(cl_ord_id=make_id(0, 7, 5)) == DenyReason.OK
+    assert desk.reason(cl_ord_id=make_id(0, 7, 5)) == DenyReason.DUPLICATE_ID
+    assert desk.reason(cl_ord_id=make_id(0, 7, 4)) == DenyReason.DUPLICATE_ID
+    assert desk.reason(cl_ord_id=make_id(0, 7, 6)) == DenyReason.OK
+    assert desk.reason(cl_ord_id=make_id(0, 8, 1)) == DenyReason.OK
+    assert desk.reason(cl_ord_id=make_id(0, 0xFFFFFF, 1)) == DenyReason.DUPLICATE_ID
+    assert desk.reason(cl_ord_id=make_id(0, 0x800007, 1)) == DenyReason.OK
+    assert desk.reason(cl_ord_id=make_id(0, 0x000003, 1)) == DenyReason.OK
+
+
+def test_the_instrument_must_be_announced(desk):
+    """An index outside the table, or a row that the venue has not announced, is unknown; announced, it trades."""
+    assert desk.reason(instrument=4) == DenyReason.UNKNOWN_INSTRUMENT
+    assert desk.reason(instrument=65535) == DenyReason.UNKNOWN_INSTRUMENT
+    assert desk.reason(instrument=3) == DenyReason.UNKNOWN_INSTRUMENT
+
+    row = desk.memory["market"]["instruments"][3]
+    row["symbol"], row["tick"], row["flags"] = int.from_bytes(b"DDD     ", "little"), 100, 1
+    desk.quote(3)
+    desk.agent.cold(0)
+    assert desk.reason(instrument=3) == DenyReason.OK
+
+
+def test_quantity(desk):
+    """1 to risk.order_qty_max."""
+    assert desk.reason(qty=0) == DenyReason.ORDER_QTY
+    assert desk.reason(qty=1001) == DenyReason.ORDER_QTY
+    assert desk.reason(qty=0xFFFFFFFF) == DenyReason.ORDER_QTY
+    assert desk.reason(qty=1000) == DenyReason.OK
+
+
+def test_notional_to_the_last_unit(tmp_path):
+    """px * qty may equal the limit and not pass it."""
+    desk = Desk(tmp_path, risk={"order_notional_max": 10_000.0})
+    assert desk.reason(qty=100, px=PX) == DenyReason.OK
+    assert desk.reason(qty=100, px=PX + 100) == DenyReason.ORDER_NOTIONAL
+
+
+def test_price_tick(desk):
+    """A multiple of the instrument's tick."""
+    assert desk.reason(px=PX + 50) == DenyReason.PRICE_TICK
+
+
+@pytest.mark.parametrize("side", [BUY, SELL])
+@pytest.mark.parametrize(("px", "reason"), [
+    (105_0100, DenyReason.OK), (105_0200, DenyReason.PRICE_COLLAR), (95_0000, DenyReason.OK), (94_9900, DenyReason.PRICE_COLLAR),
+])  # fmt: skip
+def test_collar_about_the_book(desk, px, side, reason):
+    """500 bps: the ask of 100.01 allows up to 105.0105, the bid of 99.99 down to 94.9905; on either side of the order."""
+    assert desk.reason(px=px, side=side) == reason
+
+
+def test_collar_falls_back_to_the_last_print(desk):
+    """An empty book: the last print. A stub book: the last print. Nothing at all: no reference price. One side: that side."""
+    desk.quote(bid=0, ask=0, last=PX)
+    assert desk.reason(px=105_0000) == DenyReason.OK
+    assert desk.reason(px=105_0100) == DenyReason.PRICE_COLLAR
+    desk.quote(bid=100, ask=199_999_0000, last=PX)
+    assert desk.reason(px=105_0100) == DenyReason.PRICE_COLLAR
+    assert desk.reason(px=105_0000) == DenyReason.OK
+    desk.quote(bid=100, ask=199_999_0000, last=0)
+    assert desk.reason() == DenyReason.NO_REFERENCE_PRICE
+    desk.quote(bid=0, ask=0, last=0)
+    assert desk.reason() == DenyReason.NO_REFERENCE_PRICE
+    desk.quote(bid=PX, ask=0, last=0)
+    assert desk.reason(px=PX) == DenyReason.OK
+
+
+def test_a_torn_quote_is_no_reference(desk):
+    """A cell that its writer left half written (it died there) is not used, and counted."""
+    cell = desk.memory["market"]["quotes"][0]
+    cell["version"] = int(cell["version"]) + 1
+    assert desk.reason() == DenyReason.NO_REFERENCE_PRICE
+    assert desk.count("quotes_torn") == 1
+
+
+def test_trading_state_and_book_state(desk):
+    """Halted, paused and quote-only instruments are not traded; a book that is not LIVE only where the strategy says so."""
+    for state in (TradingState.UNKNOWN, TradingState.HALTED, TradingState.PAUSED, TradingState.QUOTE_ONLY):
+        desk.quote(trading=int(state))
+        assert desk.reason(flags=INTENT_ANY_STATE) == DenyReason.NOT_TRADING
+    for state in (BookState.RECOVERING, BookState.STALE, BookState.EMPTY):
+        desk.quote(state=int(state))
+        assert desk.reason() == DenyReason.BOOK_NOT_LIVE
+        assert desk.reason(flags=INTENT_ANY_STATE) == DenyReason.OK
+
+
+def test_test_symbols_are_never_traded(desk):
+    """The venue's test symbols."""
+    desk.memory["market"]["instruments"][0]["flags"] = 1 | INSTRUMENT_TEST
+    assert desk.reason() == DenyReason.NOT_TRADING
+
+
+def test_short_sale_restriction(desk):
+    """Under the price test, a sale that is marked short, or sells more than is held, must be above the bid."""
+    desk.memory["market"]["instruments"][0]["flags"] = 1 | INSTRUMENT_SHORT_RESTRICTED
+    assert desk.reason(side=SELL, px=PX - 100) == DenyReason.SHORT_RESTRICTED
+    assert desk.reason(side=SELL, px=PX) == DenyReason.OK
+    desk.report(ExecType.FILL, make_id(0, 1, 1 << 20), px=PX, qty=300, side=BUY, venue_id=1)
+    assert desk.reason(side=SELL, px=PX - 100, qty=200) == DenyReason.OK
+    assert desk.reason(side=SELL, px=PX - 100, qty=1) == DenyReason.SHORT_RESTRICTED
+    assert desk.reason(side=SELL, px=PX - 100, qty=1, flags=INTENT_SHORT) == DenyReason.SHORT_RESTRICTED
+    assert desk.reason(side=BUY, px=PX - 300) == DenyReason.OK
+
+
+def test_self_cross_between_strategies(desk):
+    """One strategy may not take another's resting order; once that is gone, or elsewhere, it may."""
+    bid = desk.intent(px=PX, place=0)
+    desk.step()
+    desk.orders()
+    assert desk.reason(side=SELL, px=PX, place=1) == DenyReason.SELF_CROSS
+    assert desk.reason(side=SELL, px=PX - 100, place=1) == DenyReason.SELF_CROSS
+    assert desk.reason(side=SELL, px=PX, place=1, instrument=1) == DenyReason.OK
+    assert desk.reason(side=SELL, px=PX + 100, place=1) == DenyReason.OK
+    assert desk.reason(side=BUY, px=PX + 100, place=0) == DenyReason.SELF_CROSS
+    desk.report(ExecType.CANCELED, bid, qty=100, leaves=0)
+    assert desk.reason(side=SELL, px=PX, place=1) == DenyReason.OK
+
+
+def test_self_cross_can_be_allowed(tmp_path):
+    """risk.self_cross = false leaves it to the venue."""
+    desk = Desk(tmp_path, risk={"self_cross": False})
+    assert desk.reason(px=PX) == DenyReason.OK
+    assert desk.reason(side=SELL, px=PX, place=1) == DenyReason.OK
+
+
+@pytest.mark.parametrize("side", [BUY, SELL])
+def test_position_counts_what_is_held_and_what_is_open(tmp_path, side):
+    """1,000 allowed: 400 held and 500 open leave 100; the other side is not touched by it."""
+    desk = Desk(tmp_path, risk={"position_max": 1000, "self_cross": False})
+    desk.report(ExecType.FILL, make_id(0, 1, 1 << 20), qty=400, side=side, venue_id=1)
+    assert desk.reason(side=side, qty=500) == DenyReason.OK
+    assert desk.reason(side=side, qty=101) == DenyReason.POSITION
+    assert desk.reason(side=side, qty=100) == DenyReason.OK
+    assert desk.reason(side=side, qty=1) == DenyReason.POSITION
+    other = SELL if side == BUY else BUY
+    assert desk.reason(side=other, qty=1000) == DenyReason.OK
+    assert desk.reason(side=other, qty=400) == DenyReason.OK
+    assert desk.reason(side=other, qty=1) == DenyReason.POSITION
+
+
+def test_stale_market_data(tmp_path):
+    """No datagram, heartbeats included, for risk.feed_stale_ms: nothing that adds risk; what shrinks a position passes."""
+    desk = Desk(tmp_path, risk={"feed_stale_ms": 1000})
+    desk.agent.handle["feed_seen"] = int(desk.agent.handle["feed_seen"]) - 2 * int(desk.clock["hz"])
+    assert desk.reason() == DenyReason.FEED_STALE
+    desk.agent.cold(1)
+    assert desk.reason() == DenyReason.FEED_STALE, "nothing arrived: cold code must not renew it"
+    desk.report(ExecType.FILL, make_id(0, 1, 1 << 20), qty=100, side=BUY, venue_id=1)
+    assert desk.reason(side=SELL, qty=100) == DenyReason.OK
+    assert desk.reason(side=SELL, qty=1) == DenyReason.FEED_STALE
+    desk.quote()
+    desk.agent.cold(2)
+    assert desk.reason(px=PX - 100) == DenyReason.OK
+
+
+def test_open_orders(tmp_path):
+    """The account's open orders, over all strategies; a replace opens none."""
+    desk = Desk(tmp_path, risk={"open_orders_max": 2})
+    first = desk.intent(px=PX)
+    desk.step()
+    desk.orders()
+    assert desk.reason(place=1) == DenyReason.OK
+    assert desk.reason() == DenyReason.OPEN_ORDERS
+    assert desk.reason(kind=REPLACE, orig=first, px=PX - 100) == DenyReason.OK
+    desk.report(ExecType.REJECTED, make_id(1, 1, 2), instrument=0)
+    assert desk.reason() == DenyReason.OK
+
+
+def test_gross_notional(tmp_path):
+    """Positions at their mark and open orders, over all instruments."""
+    desk = Desk(tmp_path, risk={"gross_notional_max": 50_000.0})
+    desk.report(ExecType.FILL, make_id(0, 1, 1 << 20), qty=200, side=BUY, venue_id=1)
+    assert desk.reason(qty=200, instrument=1) == DenyReason.OK
+    assert desk.reason(qty=101, instrument=2) == DenyReason.GROSS_NOTIONAL
+    assert desk.reason(qty=100, instrument=2) == DenyReason.OK
+    assert desk.reason(qty=1, instrument=2) == DenyReason.GROSS_NOTIONAL
+    assert desk.reason(side=SELL, qty=200, px=PX + 100) == DenyReason.OK, "it only shrinks the position"
+
+
+def test_loss_limit_is_latched(tmp_path):
+    """A marked loss of risk.loss_max denies what adds risk, and goes on denying when the price comes back."""
+    desk = Desk(tmp_path, risk={"loss_max": 1000.0})
+    desk.report(ExecType.FILL, make_id(0, 1, 1 << 20), px=PX, qty=100, side=BUY, venue_id=1)
+    desk.quote(bid=PX - 9_9900, ask=PX - 9_9700, last=PX)
+    assert desk.reason(px=PX - 10_0000, instrument=0) == DenyReason.OK
+    desk.quote(bid=PX - 10_0100, ask=PX - 9_9900, last=PX)
+    desk.step(8)
+    assert int(desk.account["pnl"]) == -1000_0000
+    assert desk.reason(instrument=1) == DenyReason.LOSS_LIMIT
+    assert desk.reason(side=SELL, px=PX - 9_9800, qty=100) == DenyReason.OK
+    desk.quote()
+    desk.step(8)
+    assert int(desk.account["pnl"]) == 0
+    assert desk.reason(instrument=1) == DenyReason.LOSS_LIMIT
+
+
+def test_limits_of_one_instrument(tmp_path):
+    """[risk.instrument.BBB] holds for BBB alone."""
+    desk = Desk(tmp_path, risk={"instrument": {"BBB": {"order_qty_max": 10, "position_max": 20}}})
+    assert desk.reason(qty=11, instrument=1) == DenyReason.ORDER_QTY
+    assert desk.reason(qty=11, instrument=0) == DenyReason.OK
+    assert desk.reason(qty=10, instrument=1) == DenyReason.OK
+    assert desk.reason(qty=10, instrument=1) == DenyReason.OK
+    assert desk.reason(qty=1, instrument=1) == DenyReason.POSITION
+
+
+def test_order_table_full(tmp_path):
+    """Every row taken: the order is denied, and nothing stays behind of it."""
+    desk = Desk(tmp_path, rings={"intent": 256, "order": 256}, risk={"position_max": 100_000})
+    for _ in range(64):
+        desk.intent(qty=1)
+    desk.step(8)
+    assert desk.count("approved") == 64
+    before = desk.open_sums()
+    desk.orders()
+    assert desk.reason(qty=1) == DenyReason.ORDER_TABLE_FULL
+    assert desk.open_sums() == before
+
+
+def test_every_denial_is_counted_by_its_reason(desk):
+    """denied = the sum over the reasons; the strategy's row counts too."""
+    assert desk.reason(qty=0) == DenyReason.ORDER_QTY
+    assert desk.reason(px=PX + 1) == DenyReason.PRICE_TICK
+    assert desk.reason(px=PX + 1) == DenyReason.PRICE_TICK
+    assert desk.counted(DenyReason.PRICE_TICK) == 2 and desk.counted(DenyReason.ORDER_QTY) == 1
+    assert desk.count("denied") == 3 == sum(desk.counted(reason) for reason in DenyReason if reason)
+    assert int(desk.memory["risk"]["strategies"][0]["denied"]) == 3
