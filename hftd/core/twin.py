@@ -45,6 +45,10 @@ class Record:
             raise AttributeError(f"record has no field {field}")
         return self[field]
 
+    def copy(self) -> "Record":
+        """A record of the same values over memory of its own."""
+        return Record(self._array.copy())
+
     def __setattr__(self, field, value):
         self[field] = value
 

@@ -64,7 +64,7 @@ def test_loads_and_stores_reach_their_field_and_no_other(word):
     """All widths, signed and unsigned, by field name and by address."""
     word["i"], word["h"], word["b"], word["c"] = 10, 2**32 - 1, 200, 77
     assert _move(word) == 8
-    assert (int(word["i"]), int(word["k"]), int(word["h"]), int(word["b"]), int(word["c"]), int(word["s"])) == (48, 11, 0, 200, 77, -5)
+    assert [int(word[field]) for field in "ikhbcs"] == [48, 11, 0, 200, 77, -5]
 
 
 def test_compare_and_swap_changes_only_what_it_expected(word):
