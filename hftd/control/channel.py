@@ -13,6 +13,8 @@ from pathlib import Path
 from hftd.errors import HftdError
 
 REQUEST_MAX = 4096
+PEER_MAX_S = 0.2
+"""How long a peer may keep the supervisor waiting for its line."""
 
 
 class ChannelError(HftdError):
@@ -24,11 +26,14 @@ class Server:
 
     def __init__(self, path: Path):
         self.path = path
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        self._socket.bind(str(path))
-        os.chmod(path, 0o600)
+        try:
+            path.unlink(missing_ok=True)
+            self._socket.bind(str(path))
+            os.chmod(path, 0o600)
+        except OSError as error:
+            self._socket.close()
+            raise ChannelError(f"control socket {path}: {error.strerror or error}; choose another daemon.run_dir") from None
         self._socket.listen(8)
 
     def requests(self):
@@ -38,7 +43,7 @@ class Server:
                 peer, _ = self._socket.accept()
             except (BlockingIOError, OSError):
                 return
-            peer.settimeout(0.2)
+            peer.settimeout(PEER_MAX_S)
             _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
             with peer:
                 try:
@@ -46,7 +51,7 @@ class Server:
                         peer.sendall(b'{"error": "this daemon belongs to another user"}\n')
                         continue
                     request = json.loads(peer.makefile("r").readline(REQUEST_MAX) or "{}")
-                except (OSError, ValueError):
+                except (OSError, ValueError, RecursionError):
                     continue
 
                 def reply(answer: dict, peer=peer) -> None:
@@ -76,6 +81,8 @@ def ask(path: Path, timeout_s: float = 5.0, **request) -> dict:
         raise ChannelError(f"{path} belongs to another user; run as the user that started the daemon") from None
     except (OSError, ValueError) as error:
         raise ChannelError(f"the daemon did not answer on {path}: {error}") from None
+    if not isinstance(answer, dict) or not answer:
+        raise ChannelError(f"the daemon did not answer on {path}; see: hftd status")
     if "error" in answer:
         raise ChannelError(str(answer["error"]))
     return answer

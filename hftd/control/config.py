@@ -168,6 +168,9 @@ class Config:
         return max(self.universe.max, len(self.universe.symbols))
 
 
+RISK_PER_INSTRUMENT = ("order_qty_max", "order_notional_max", "position_max", "collar_bps", "feed_stale_ms")
+"""Limits that [risk.instrument.SYMBOL] may set; the others are the account's."""
+
 SECTIONS: dict[str, type] = {
     "daemon": Daemon, "universe": Universe, "feed": Feed, "strategy": Strategy, "risk": Risk, "gateway": Gateway,
     "recorder": Recorder, "rings": Rings,
@@ -292,16 +295,17 @@ def _cross_checks(config: Config, name: str) -> None:
     for i, one in enumerate(names):
         if one in names[:i]:
             raise ConfigError(f"{name}: strategy[{i}].name: two instances are called {one!r}; give each a name of its own")
-    limits = {item.name: item for item in dataclasses.fields(Risk) if item.name != "instrument"}
+    fields = {item.name: item for item in dataclasses.fields(Risk)}
     for symbol, row in config.risk.instrument.items():
         where = f"{name}: risk.instrument.{symbol}"
         if not isinstance(row, dict):
             raise ConfigError(f"{where}: must be a table of limits, was {row!r}")
         _check_symbols([symbol], config, f"{name}: risk.instrument")
         for limit, value in row.items():
-            if limit not in limits:
-                raise ConfigError(f"{where}.{limit}: unknown limit; {_nearest(limit, limits)}")
-            row[limit] = _value(limits[limit], value, f"{where}.{limit}")
+            if limit not in RISK_PER_INSTRUMENT:
+                reason = "holds for the whole account" if limit in fields else "unknown limit"
+                raise ConfigError(f"{where}.{limit}: {reason}; {_nearest(limit, RISK_PER_INSTRUMENT)}")
+            row[limit] = _value(fields[limit], value, f"{where}.{limit}")
     if not re.fullmatch(r"[ -~]{1,6}", config.gateway.username):
         raise ConfigError(f"{name}: gateway.username: must be 1 to 6 characters, was {config.gateway.username!r}")
 

@@ -10,6 +10,8 @@ from hftd.control.config import Config, ConfigError
 from hftd.core.clock import tsc_is_invariant
 from hftd.errors import HftdError
 
+ISOLATED = Path("/sys/devices/system/cpu/isolated")
+
 
 class HostError(HftdError):
     """This host cannot run hftd, and why."""
@@ -30,7 +32,7 @@ def check_host() -> None:
 def isolated_cores() -> set[int]:
     """Return the cores the kernel's scheduler leaves alone (isolcpus)."""
     try:
-        text = Path("/sys/devices/system/cpu/isolated").read_text().strip()
+        text = ISOLATED.read_text().strip()
     except OSError:
         return set()
     found: set[int] = set()
@@ -80,6 +82,8 @@ def place(config: Config) -> Placement:
             raise ConfigError(f"{where}: {spins}, and there are {len(cores)} cores; use shared or fused")
         return Placement(wanted, why, dict(zip(names, cores)), True)
     if wanted == "fused":
+        if not config.daemon.allow_fused:
+            raise ConfigError(f"{where}: fused is refused by daemon.allow_fused = false: risk would not be independent")
         if len(strategies) != 1:
             raise ConfigError(f"{where}: fused takes exactly one strategy, were {len(strategies)}; use shared or dedicated")
         if len(cores) < 2:
