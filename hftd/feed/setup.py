@@ -20,6 +20,7 @@ from hftd.feed.events import CLEAR, emit, make_room
 from hftd.feed.loop import kernel
 from hftd.feed.memory import LINE_A, LINE_B, LINE_R, book_dtype
 from hftd.feed.state import BATCH, PACKET_ROOM, SERVERS_MAX, SINK_RING, ticket_dtype, waiting_dtype
+from hftd.feed.view import read_book
 from hftd.msg.enums import AgentState, BookState, LogCode, Reason, Role
 from hftd.shm.errlog import ROWS
 from hftd.shm.ring import open_producer, publish
@@ -189,3 +190,6 @@ class FeedAgent(Agent):
         """Leave the groups and close the sockets."""
         for made in getattr(self, "sockets", ()):
             made.close()
+
+
+__all__ = ["FeedAgent", "line_socket", "read_book"]

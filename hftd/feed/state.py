@@ -80,7 +80,6 @@ feed_agent_dtype = layout("feed_agent", 896, [
     ("wire_seq", "i8"),                           # its number
     ("flags", "i8"),                              # FLAG_SNAPSHOT while recovering
     ("touched", "i8"),                            # instrument + 1 whose best price or size it may have changed; 0: none
-    ("located", "i8"),                            # the locate it carries
     # the session
     ("session_a", "i8"),                          # its ten bytes, as moldudp64.packet_dtype has them
     ("session_b", "i8"),
@@ -121,5 +120,5 @@ feed_agent_dtype = layout("feed_agent", 896, [
     ("timeout", "i8"),                            # ticks an answer is waited for
     ("stalled_since", "i8"),                      # recovery waits for room in the ring since; 0: it does not
     ("reached", "i8"),                            # `expected` when progress was last noted
-    ("pad", ("i8", (3,))),
+    ("pad", ("i8", (4,))),
 ])  # fmt: skip

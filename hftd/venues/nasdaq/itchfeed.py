@@ -277,6 +277,7 @@ def apply_rare(agent, at, kind, does, instrument, end):
             refuse_field(agent, instrument, kind, end)
             return
         counters.hidden_trades += 1
+        counters.hidden_volume += qty
         counters.volume += qty
         quote = row(span(agent.quotes), instrument, quote_dtype)
         if qty > 0:
@@ -349,7 +350,6 @@ def apply_message(agent, t, listing, kinds, types, at, length, seq):
     kind = load8(at)
     rule = row(kinds, kind, kind_dtype)
     agent.touched = 0
-    agent.located = 0
     if length != rule.length:
         refuse_length(agent, kind, length, rule.length)
         return
@@ -358,7 +358,6 @@ def apply_message(agent, t, listing, kinds, types, at, length, seq):
     does = rule.does
     head = record_at(at, add_order_dtype)
     locate = swap16(head.locate)
-    agent.located = locate
     listed = row(listing, locate, listed_dtype)
     followed = listed.instrument
     if followed == 0 or kind == STOCK_DIRECTORY:

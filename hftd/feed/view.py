@@ -1,0 +1,43 @@
+"""Reading books from outside: the CLI, tests, a notebook. The feed is not disturbed and not waited for.
+
+A book's version is odd while the feed writes; a copy counts only when the version was even and the same before and after. The depth
+is copied in one go, so the lists are of one moment.
+"""
+
+import numpy as np
+
+from hftd.errors import HftdError
+from hftd.feed.memory import book_dtype, level_dtype, slot_dtype
+
+TRIES = 10_000
+
+
+def read_sides(books: np.ndarray, levels: np.ndarray, slots: np.ndarray, instrument: int, depth: int) -> tuple[list, list]:
+    """Return (bids, asks) of an instrument, best first, at most `depth` levels of [px, qty, orders]; px in venue scale.
+
+    Raises HftdError where no quiet moment was found: the feed died while it wrote, or writes without pause.
+    """
+    for _ in range(TRIES):
+        before = int(books["version"][instrument])
+        if before & 1:
+            continue
+        sides = []
+        for which in (0, 1):
+            at, count = (int(books["sides"][instrument, which][name]) for name in ("at", "count"))
+            top = slots[at + max(count - depth, 0) : at + count][::-1]
+            rows = np.array(top["level"])
+            if len(rows) and (rows.min() < 0 or rows.max() >= len(levels)):
+                break                                 # torn: the side moved under us
+            found = levels[rows]
+            sides.append([[abs(int(level["px"])), int(level["qty"]), int(level["orders"])] for level in found])
+        if len(sides) == 2 and int(books["version"][instrument]) == before:
+            return sides[0], sides[1]
+    raise HftdError("the book could not be read: the feed is in the middle of a change; is it alive? try: hftd status")
+
+
+def read_book(config, memory, instrument: int, depth: int) -> tuple[list, list]:
+    """Return (bids, asks) of an instrument of a running daemon, as `read_sides` does."""
+    segment = memory["books"]
+    arrays = (np.asarray(segment[name]).view(dtype) for name, dtype in
+              (("books", book_dtype), ("levels", level_dtype), ("slots", slot_dtype)))  # fmt: skip
+    return read_sides(*arrays, instrument, depth)
