@@ -15,18 +15,18 @@ from collections import namedtuple
 from numba import types
 from numba.extending import intrinsic
 
-from hftd.core.atomics import store_relaxed
 from hftd.core.clock import ns_to_ticks
 from hftd.core.fixed import round_down, round_up
 from hftd.core.jit import INTERPRETED, leaf
-from hftd.core.memory import load64, record_at, row, span, store64
+from hftd.core.memory import load64, row, span, store64
 from hftd.core.twin import Record
-from hftd.msg.enums import TERMINAL_FROM, BookState, DenyReason, ExecType, OrdStatus, TradingState
+from hftd.msg.enums import BookState, ExecType, OrdStatus, TradingState
 from hftd.msg.records import instrument_dtype, position_dtype
 from hftd.strategy.levels import level_at
 from hftd.strategy.orders import (
     BUY,
     DAY,
+    IOC,
     SELL,
     cancel_everything,
     cancel_instrument,
@@ -252,6 +252,35 @@ def qty_at(book, side, px):
     return level_qty(book, side, px)
 
 
+@leaf
+def own_qty(ctx, instrument, side, px):
+    """Return the shares of our own orders that the book displays at a price."""
+    orders, total = span(ctx.host.orders), 0
+    index = book(ctx, instrument).sides[side].first
+    while index != 0:
+        mine = row(orders, index, order_row_dtype)
+        if mine.px == px and mine.shown != 0:
+            total += mine.leaves_qty
+        index = mine.next
+    return total
+
+
+@leaf
+def market_px(ctx, instrument, side):
+    """Return the best price on a side at which somebody other than us displays shares; 0 where nobody does.
+
+    What you quote around: the best price itself may be your own, and a quote that follows itself runs away.
+    """
+    at = book(ctx, instrument)
+    mine = at.sides[side]
+    for n in range(mine.count - 1, -1, -1):
+        level = level_at(mine.base, n)
+        px = level.key if side == BUY else -level.key
+        if mine.first == 0 or level.qty > own_qty(ctx, instrument, side, px):
+            return px
+    return 0
+
+
 # ---------------------------------------------------------------- positions
 
 
@@ -309,10 +338,11 @@ def count(ctx, index, amount=1):
         store64(at, load64(at) + amount)
 
 
-__all__ = [name for name in globals() if not name.startswith("_")]
-
-assert DenyReason.OK == 0
-assert TERMINAL_FROM > _PENDING_CANCEL
-assert store_relaxed
-assert record_at
-assert round_down and round_up
+__all__ = [
+    "ALL", "BROKEN", "BUY", "CANCELED", "CANCEL_REJECTED", "DAY", "DENIED", "EMPTY", "FILL", "HALTED", "IOC", "LIVE", "NEW",
+    "RECOVERING", "REJECTED", "REPLACED", "REPLACE_REJECTED", "SELL", "STALE", "TRADING",
+    "ask_px", "ask_qty", "bid_px", "bid_qty", "book", "can_trade", "cancel", "cancel_all", "count", "depth", "find",
+    "first_order", "instruments", "is_open", "is_pending", "level_orders", "level_px", "level_size", "market_px", "next_order",
+    "open_qty", "order", "own_qty", "position", "positions", "profit", "qty_at", "queue_ahead", "replace", "round_down",
+    "round_up", "set_timer", "state_of", "submit", "subscribed",
+]  # fmt: skip

@@ -9,7 +9,8 @@ by which it is larger than the order it replaces, since only one of the two can 
 
 Queue position is an estimate: shares at our price when our order joined, less what left from before us since. An order stands
 before ours when its reference number is older (references grow with time at the venue); a level event says which reference made
-it. It is unknown (-1) where our order was accepted after the book had shown it.
+it. Where the market data is faster than the report, whoever stands at the price by then counts as before us; until the book shows
+the order it is unknown (-1).
 """
 
 from hftd.core.atomics import load_acquire, store_relaxed, tsc
@@ -231,7 +232,7 @@ def submit_order(agent, instrument, side, px, qty, tif, any_state, ts_recv, t_fe
     order.id, order.status, order.px, order.qty, order.leaves_qty, order.cum_qty = cl_ord_id, PENDING_NEW, px, qty, qty, 0
     order.instrument, order.side, order.tif, order.orig_id, order.next_id = instrument, side, tif, 0, 0
     order.venue_id, order.ahead_qty, order.ahead_ref, order.sent_ns = 0, -1, 0, now_ns
-    order.held_qty, order.held_cash = 0, 0
+    order.held_qty, order.held_cash, order.shown = 0, 0, 0
     enlist(agent, order, index)
     hold(agent, order, qty)
     flags = INTENT_ANY_STATE if any_state != 0 else 0
@@ -266,7 +267,7 @@ def replace_order(agent, cl_ord_id, px, qty, any_state, ts_recv, t_feed, now_ns)
     order.id, order.status, order.px, order.qty, order.leaves_qty = new_id, PENDING_NEW, px, total, qty
     order.instrument, order.side, order.tif, order.orig_id, order.next_id = old.instrument, old.side, old.tif, cl_ord_id, 0
     order.cum_qty, order.venue_id, order.ahead_qty, order.ahead_ref, order.sent_ns = old.cum_qty, 0, -1, 0, now_ns
-    order.held_qty, order.held_cash = 0, 0
+    order.held_qty, order.held_cash, order.shown = 0, 0, 0
     enlist(agent, order, index)
     hold(agent, order, max(qty - old.leaves_qty, 0))
     old.status, old.next_id = PENDING_REPLACE, new_id
@@ -347,7 +348,8 @@ def follow_queue(agent, book, side, px, before, after, ref):
         order = row(span(agent.orders), index, order_row_dtype)
         if order.px == px:
             if order.venue_id == ref and ref != 0:
-                if after > before and order.ahead_qty < 0:
+                order.shown = 1
+                if after > before:
                     order.ahead_qty, order.ahead_ref = before, book.newest_ref
                 elif after < before:
                     order.ahead_qty = 0
@@ -424,6 +426,7 @@ def apply_report(agent, report):
             if leaves == 0:
                 finish(agent, order, CANCELED)
             elif book.newest_ref >= venue_id and order.tif == DAY:
+                order.shown = 1                   # the market data was faster than the report
                 order.ahead_qty, order.ahead_ref = max(level_qty(book, side, px) - leaves, 0), venue_id
     elif kind == X_FILL:
         position.fills += 1
@@ -479,6 +482,7 @@ def apply_report(agent, report):
     elif kind == X_RESTATED:
         if known and venue_id != 0:
             order.venue_id, order.ahead_qty = venue_id, -1
+            order.shown = 1 if book.newest_ref >= venue_id else 0
     elif kind == X_UNKNOWN:
         if known and order.open != 0:
             order.status = UNKNOWN

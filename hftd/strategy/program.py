@@ -89,14 +89,17 @@ class Program:
 
     @functools.cache  # noqa: B019
     def functions(self) -> dict:
-        """Return the file's functions, each compiled as a leaf, over globals in which they see one another."""
+        """Return the file's functions, compiled, over globals in which they see one another.
+
+        Callbacks melt into the loop, which calls each in one place; helpers, called from several, are LLVM's to inline or not.
+        """
         shared = dict(vars(self.module))
         own = {name: value for name, value in shared.items()
                if isinstance(value, types.FunctionType) and value.__module__ == self.module.__name__}  # fmt: skip
         for name, function in own.items():
             made = types.FunctionType(function.__code__, shared, function.__name__, function.__defaults__, function.__closure__)
             made.__module__, made.__doc__, made.__qualname__ = function.__module__, function.__doc__, function.__qualname__
-            shared[name] = leaf(made)
+            shared[name] = leaf(made) if name in CALLBACKS else njit(made, error_model="numpy")
         return {name: shared[name] for name in own}
 
     @functools.cache  # noqa: B019
@@ -362,7 +365,7 @@ _WORDS = [
     (r"NameError: name '(\w+)' is not defined", "{0} is not defined"),
     (r"Untyped global name '(\w+)':? Cannot determine Numba type of <class 'function'>",
      "{0} cannot be compiled: define it in this file, or decorate it with hftd.core.jit.leaf"),
-    (r"Untyped global name '(\w+)'", "{0} cannot be compiled: only numbers, tuples of numbers, layouts and functions can be globals"),
+    (r"Untyped global name '(\w+)'", "{0} cannot be compiled: globals can be numbers, tuples of numbers, layouts and functions"),
     (r"Field '(\w+)' was not found in record with fields \(([^)]*)\)", "there is no field {0}; there are {1}"),
     (r"Unknown attribute '(\w+)' of type Context", "ctx has no {0}; it has params, state, now_ns, venue_ns"),
     (r"Unknown attribute '(\w+)' of type (\S+)", "a {1} has no {0}"),

@@ -79,7 +79,8 @@ order_row_dtype = layout("order_row", 192, [
     ("next", "i8"), ("prev", "i8"),               # rows: open orders of one side of one instrument
     ("held_qty", "i8"),                           # what the position row counts as open for this order
     ("held_cash", "i8"),
-    ("pad", ("i8", (4,))),
+    ("shown", "i8"),                              # 1: the book we see has it
+    ("pad", ("i8", (3,))),
 ])  # fmt: skip
 
 trade_dtype = layout("trade", 64, [
