@@ -4,10 +4,9 @@ The lowest latency on few cores, at the price of risk's independence: said at st
 """
 
 import os
-import signal
 import time
 
-from hftd.core.agent import PARK_TURNS, SPIN_TURNS, Agent, Flag
+from hftd.core.agent import PARK_TURNS, SPIN_TURNS, STOP_SIGNALS, Agent, Flag
 from hftd.core.bind import bind
 from hftd.core.duty import fused_cycle
 from hftd.gateway.loop import gateway_turn
@@ -28,7 +27,7 @@ class FusedHost:
 
     def serve(self, spin: bool) -> int:
         """Run until the daemon stops or its supervisor is gone; return a process exit code."""
-        stopped = Flag(signal.SIGTERM, signal.SIGINT)
+        stopped = Flag(*STOP_SIGNALS)
         parent = os.getppid()
         strategy, risk, gateway = self.agents
         for agent in self.agents:

@@ -25,6 +25,9 @@ SPIN_TURNS = 200_000
 
 PARK_TURNS = 2_000
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGABRT)
+"""Each tells a child to stop in good order. SIGABRT is what systemd's watchdog sends the whole group when the supervisor hangs."""
+
 
 class Agent:
     """One role in one process (or one of three in the fused process)."""
@@ -99,7 +102,7 @@ class Agent:
 
     def serve(self, spin: bool) -> int:
         """Run until the daemon stops or its supervisor is gone; return a process exit code."""
-        stopped = Flag(signal.SIGTERM, signal.SIGINT)
+        stopped = Flag(*STOP_SIGNALS)
         parent = os.getppid()
         self.prepare(spin)
         kernel = self.kernel()
