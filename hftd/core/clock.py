@@ -30,10 +30,11 @@ clock_dtype = layout("clock", 64, [
 def scale(amount, mult):
     """Return amount * mult / 2**32, rounded down, for amount and mult >= 0: exact as long as the result fits 63 bits.
 
-    Both are split, since the product of two low halves already fills 64 bits: its sign bit is masked away after the shift.
+    Both are split at 32 bits, and one low half once more at 16: the product of two low halves would not fit a signed word.
     """
     low, mult_low = amount & 0xFFFFFFFF, mult & 0xFFFFFFFF
-    return (amount >> 32) * mult + low * (mult >> 32) + (((low * mult_low) >> 32) & 0xFFFFFFFF)
+    lowest = ((low >> 16) * mult_low + (((low & 0xFFFF) * mult_low) >> 16)) >> 16
+    return (amount >> 32) * mult + low * (mult >> 32) + lowest
 
 
 @leaf

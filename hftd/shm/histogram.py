@@ -81,5 +81,5 @@ def percentiles(histogram: np.ndarray, points: tuple[float, ...]) -> list[int]:
     if total == 0:
         return [0 for _ in points]
     running = np.cumsum(buckets)
-    found = [int(np.searchsorted(running, max(1, np.ceil(total * point / 100)))) for point in points]
+    found = [int(np.searchsorted(running, max(1, np.ceil(total * point / 100 - 1e-6)))) for point in points]
     return [min(value_of(bucket), int(histogram["largest"])) for bucket in found]
