@@ -1,0 +1,371 @@
+"""The gateway's host: memory, the way to an open and reconciled session, and the way out.
+
+    DOWN ─▶ CONNECTING ─▶ REPLAY ─▶ (CLEANING) ─▶ UP ─▶ CLOSED          one step between two slices, nothing blocks
+      ▲______________________│____________│________│ connection lost: open orders UNKNOWN, back-off, log in again
+
+REPLAY: logged in with the session's name and the next sequence number we want, so that everything missed comes first. An Account
+Query goes out at once; its answer is sequenced behind all that, and so it is the barrier: what it does not settle, did not reach
+the venue. CLEANING: open orders of an earlier instance were found and are being cancelled. Only then is `run.session_up` set.
+
+What survives a crash of this process lies in the segment `orders`: rows, fills, positions, the session's name and numbers.
+"""
+
+import contextlib
+import time
+
+import numpy as np
+
+from hftd.control.config import Config, host_port, password
+from hftd.core import clock as clocks
+from hftd.core.agent import Agent
+from hftd.core.memory import block, records, set_array, set_span
+from hftd.gateway import loop
+from hftd.gateway.loop import gateway_agent_dtype, serve_request
+from hftd.gateway.memory import (
+    KEEP_FINISHED,
+    LINK_CLEANING,
+    LINK_CLOSED,
+    LINK_CONNECTING,
+    LINK_DOWN,
+    LINK_REPLAY,
+    LINK_UP,
+)
+from hftd.gateway.outgoing import BATCH
+from hftd.msg import ids
+from hftd.msg.enums import TERMINAL_FROM, TERMINAL_TO, LogCode, OrdStatus, Reason, Role, Side, Tif
+from hftd.msg.records import instrument_dtype
+from hftd.shm import ring
+from hftd.shm.errlog import ROWS
+from hftd.shm.map import PLACE_GATEWAY, PLACE_RISK
+from hftd.venues.nasdaq import ouch_encode, session, soup_link, soupbintcp
+
+CAPACITY_PRINCIPAL = ord("P")
+RETRY_FIRST_NS, RETRY_MAX_NS, RETRY_REFUSED_NS = 50_000_000, 2_000_000_000, 5_000_000_000
+CHECKS_PER_SECOND = 2000
+EXIT_ORDERS_OPEN = 4
+"""Exit code of a gateway that had to stop with orders open."""
+
+LOST_BY_PEER, LOST_BY_SILENCE, LOST_SESSION_END = 100, 101, 102
+"""Detail `a` of a SESSION_LOST log record, besides errno and the codes of venues/nasdaq/session.py (those negative)."""
+
+
+class GatewayAgent(Agent):
+    """The one process that talks to the venue's order entry."""
+
+    role = Role.GATEWAY
+
+    def __init__(self, config: Config, memory, index: int = 0):
+        super().__init__(config, memory, index)
+        self.segment = memory["orders"]
+        self.session = self.segment["session"][0]
+        self.counters = self.segment["counters"][0]
+        self.made = records(gateway_agent_dtype, 1)
+        self.handle = self.made[0]
+        self.attempt: session.LogIn | None = None
+        self.socket = None
+        self.retry_at_ns, self.backoff_ns = 0, RETRY_FIRST_NS
+        self.query_deadline_ns = 0
+        self.stop_deadline_ns = 0
+        self.resumable = True
+
+    # ------------------------------------------------------------ memory
+
+    def kernel(self):
+        """Return the compiled duty cycle."""
+        return loop.kernel()
+
+    def open(self) -> None:
+        """Make the private memory, take up what a predecessor left, and start to connect."""
+        handle, config, segment = self.handle, self.config.gateway, self.segment
+        n, instruments = config.orders_max, self.config.instruments
+        ring.open_consumer(handle["orders"], self.memory["ring.order"], PLACE_GATEWAY, gating=True, from_start=True)
+        ring.open_producer(handle["reports"], self.memory["ring.report"])
+        images = 64 * instruments * ouch_encode.IMAGES_PER_INSTRUMENT
+        sizes = {"images": images, "rx": soup_link.RX_SIZE, "tx": soup_link.TX_SIZE, "batch": 16 * BATCH, "buckets": 8 * n,
+                 "refs": 8 * n, "finished": 4 * n, "fill_buckets": 8 * segment.parts["fills"].count}  # fmt: skip
+        self.private = block(sum(-(-size // 128) * 128 for size in sizes.values()) + 128, huge=True)
+        at, where = np.frombuffer(self.private, np.uint8).ctypes.data, {}
+        for name, size in sizes.items():
+            where[name], at = at, at + -(-size // 128) * 128
+
+        hz = int(self.clock["hz"])
+        soup_link.open_link(handle["link"], where["rx"], where["tx"], hz, config.dead_after_s)
+        table = handle["table"]
+        set_array(table["rows"], segment["orders"])
+        set_array(table["fills"], segment["fills"])
+        set_array(table["positions"], segment["positions"])
+        set_span(table["buckets"], where["buckets"], 2 * n)
+        set_span(table["refs"], where["refs"], 2 * n)
+        set_span(table["finished"], where["finished"], n)
+        set_span(table["fill_buckets"], where["fill_buckets"], 2 * segment.parts["fills"].count)
+        table["session_at"] = handle["session_at"] = segment.address("session")
+        table["fresh"], table["keep"] = 1, min(KEEP_FINISHED, n // 2)
+
+        market, control = self.memory["market"], self.memory["control"]
+        set_span(handle["images"], where["images"], instruments * ouch_encode.IMAGES_PER_INSTRUMENT)
+        set_span(handle["instruments"], market.address("instruments"), market.parts["instruments"].count)
+        assert market.parts["instruments"].dtype == instrument_dtype
+        set_span(handle["errors"], self.errors_at, ROWS)
+        set_span(handle["undo"], segment.address("undo"), segment.parts["undo"].count)
+        handle["undo_position_at"] = segment.address("undo_position")
+        handle["counters_at"], handle["histograms_at"] = segment.address("counters"), segment.address("histograms")
+        handle["run_at"] = control.address("run")
+        marks = control.parts["marks"].dtype.itemsize
+        handle["risk_mark_at"] = control.address("marks") + int(Role.RISK) * marks
+        handle["risk_reader_at"] = self.memory["ring.report"].address("control") + ring.PAIR * (1 + PLACE_RISK)
+        handle["batch_at"] = where["batch"]
+        handle["capacity"], handle["firm"] = CAPACITY_PRINCIPAL, ouch_encode.firm_word(config.firm)
+        handle["image_size"] = ouch_encode.image_size(config.firm)
+        handle["risk_dead_ticks"] = handle["patience_ticks"] = hz * config.risk_dead_ms // 1000
+        handle["check_ticks"] = hz // CHECKS_PER_SECOND
+        handle["kill_seen"] = 0
+        self.password = password(self.config)
+
+        state = self.session
+        self.run["session_up"] = 0
+        state["state"], state["latched"], state["killed"], state["risk_dead"], state["disabled"] = LINK_DOWN, 0, 0, 0, 0
+        if int(state["next_ref"]) == 0:
+            state["next_ref"] = 1
+        self._ask(loop.REQUEST_REBUILD)
+        self._ask(loop.REQUEST_LOSE)
+
+    def _ask(self, request: int, value: int = 0) -> int:
+        return int(serve_request(self.handle, request, value, clocks.now_ticks()))
+
+    # ------------------------------------------------------------ towards an open session
+
+    def cold(self, now_ns: int) -> None:
+        """Go one step towards an open session."""
+        state = int(self.session["state"])
+        if state == LINK_UP or state == LINK_CLOSED:
+            return
+        if state == LINK_DOWN:
+            if self.socket is not None:
+                self._close_socket()
+            if now_ns >= self.retry_at_ns:
+                self._connect(now_ns)
+        elif state == LINK_CONNECTING:
+            self._log_in(now_ns)
+        elif state == LINK_REPLAY:
+            if int(self.handle["barrier"]) > 0:
+                self._settle()
+            elif now_ns > self.query_deadline_ns:
+                self._give_up(session.NO_ANSWER, now_ns)
+        elif state == LINK_CLEANING and int(self.session["foreign_open"]) == 0:
+            self._up()
+
+    def _connect(self, now_ns: int) -> None:
+        gateway = self.config.gateway
+        name, sequence = self._wanted()
+        host, port = host_port(gateway.address)
+        try:
+            request = soupbintcp.login_request(gateway.username, self.password, name, sequence)
+            self.attempt = session.LogIn(host, port, request, gateway.login_timeout_s, now_ns)
+        except session.SessionError as error:
+            self._give_up(error.code, now_ns)
+            return
+        self.asked = sequence
+        self.session["state"] = LINK_CONNECTING
+
+    def _wanted(self) -> tuple[str, int]:
+        known = self.session_name()
+        if known and self.resumable:
+            return known, int(self.session["next_seq"])
+        return self.config.gateway.session, 1
+
+    def session_name(self) -> str:
+        """Return the SoupBinTCP session logged into last; empty: none yet."""
+        return bytes(np.asarray(self.session["name"]).tolist()).rstrip(b"\0").decode("ascii", "replace")
+
+    def _log_in(self, now_ns: int) -> None:
+        assert self.attempt is not None
+        before = self.attempt.connected
+        try:
+            opened = self.attempt.step(now_ns)
+        except session.SessionError as error:
+            self._give_up(error.code, now_ns)
+            return
+        finally:
+            self._count("connects", self.attempt is not None and self.attempt.connected and not before)
+        if opened is None:
+            return
+        self.attempt = None
+        self.socket = opened.socket
+        sequence = self.asked
+        known = self.session_name()
+        self._count("logins")
+        self._count("resumes", bool(known) and opened.session == known and opened.sequence == sequence)
+        self._count("sequence_jumps", opened.sequence != sequence)
+        if not known or opened.session != known or opened.sequence != sequence:
+            self.session["next_seq"] = opened.sequence
+            self.handle["skip_reports"] = 0
+        text = opened.session.encode("ascii", "replace")[:16]
+        self._set_name(text)
+        self.resumable = True
+        self.session["connected_utc_ns"] = time.time_ns()
+        soup_link.plug(self.handle["link"], opened.socket.fileno(), clocks.now_ticks())
+        if opened.rest:
+            link = self.handle["link"]
+            buffer = (np.frombuffer(self.private, np.uint8).ctypes.data, int(link["rx_base"]))
+            start = buffer[1] - buffer[0]
+            self.private[start : start + len(opened.rest)] = opened.rest
+            link["rx_tail"] = len(opened.rest)
+        self.handle["barrier"] = 0
+        self.session["state"] = LINK_REPLAY
+        self.query_deadline_ns = now_ns + int(self.config.gateway.login_timeout_s * 1e9)
+        self._ask(loop.REQUEST_QUERY)
+
+    def _set_name(self, text: bytes) -> None:
+        padded = text.ljust(16, b"\0")
+        array = self.segment["session"]
+        np.asarray(array).view(np.ndarray)["name"][0] = list(padded)
+
+    def _settle(self) -> None:
+        """The barrier was reached: settle every UNKNOWN order; cancel what an earlier instance left; then trade."""
+        if not self._ask(loop.REQUEST_RECONCILE):
+            return
+        if int(self.session["foreign_open"]) > 0:
+            self.session["state"] = LINK_CLEANING
+            self._ask(loop.REQUEST_SWEEP, -2)
+            return
+        self._up()
+
+    def _up(self) -> None:
+        self.backoff_ns = RETRY_FIRST_NS
+        self.session["state"] = LINK_UP
+        self.run["session_up"] = 1
+        self.log(LogCode.SESSION_UP, int(self.session["next_seq"]), int(self.session["next_ref"]), int(self.session["open_orders"]),
+                 int(self.session["unknown_orders"]))  # fmt: skip
+        self.ready(True)
+
+    def _give_up(self, code: int, now_ns: int) -> None:
+        """This attempt failed: note it, and try again after a while."""
+        if self.attempt is not None:
+            self.attempt.abandon()
+            self.attempt = None
+        refused = code in (session.NOT_AUTHORISED, session.NO_SESSION)
+        self._count("login_rejects", refused)
+        self._count("connect_failures", not refused)
+        if code == session.NO_SESSION and self.session_name():
+            self.resumable = False  # the session we knew is over: the next log-in asks for the current one
+            refused = False
+        self.log(LogCode.SESSION_LOST, -code, int(self.session["next_seq"]), int(self.session["open_orders"]))
+        self._unplug()
+        self.retry_at_ns = now_ns + (RETRY_REFUSED_NS if refused else self.backoff_ns)
+        self.backoff_ns = min(2 * self.backoff_ns, RETRY_MAX_NS)
+        self.reason_down = code
+
+    def _unplug(self) -> None:
+        soup_link.unplug(self.handle["link"])
+        self.session["state"] = LINK_DOWN
+        self._close_socket()
+
+    def _close_socket(self) -> None:
+        if self.socket is not None:
+            with contextlib.suppress(OSError):
+                self.socket.close()
+            self.socket = None
+
+    def _count(self, name: str, yes: bool = True) -> None:
+        if yes:
+            self.counters[name] += 1
+
+    # ------------------------------------------------------------ what the loop came back for
+
+    def on_reason(self, reason: int) -> None:
+        """LOGIN: the account query was answered. RECONNECT, SESSION_END: the connection is gone."""
+        now_ns = time.monotonic_ns()
+        if reason == Reason.LOGIN:
+            if int(self.session["state"]) == LINK_REPLAY:
+                self._settle()
+        elif reason in (Reason.RECONNECT, Reason.SESSION_END):
+            self.run["session_up"] = 0
+            self.ready(False)
+            link = self.handle["link"]
+            self._count("disconnects")
+            why = LOST_SESSION_END if reason == Reason.SESSION_END else int(link["error"])
+            if why == 0:
+                why = LOST_BY_PEER if int(link["eof"]) else LOST_BY_SILENCE
+            self.log(LogCode.SESSION_LOST, why, int(self.session["next_seq"]), int(self.session["open_orders"]))
+            self._unplug()
+            if reason == Reason.SESSION_END:
+                self.resumable = False
+            if self._ask(loop.REQUEST_LOSE) > 0:
+                self.handle["losing"] = 1
+            self.retry_at_ns, self.backoff_ns = now_ns + self.backoff_ns, min(2 * self.backoff_ns, RETRY_MAX_NS)
+
+    # ------------------------------------------------------------ the way out
+
+    def stop(self) -> bool:
+        """Cancel everything, turn until every order is finished, log out. At the deadline say what is still open, by id."""
+        now_ns = time.monotonic_ns()
+        if self.stop_deadline_ns == 0:
+            self.stop_deadline_ns = now_ns + int(self.config.daemon.stop_timeout_s * 1e9)
+            self.handle["stopping"] = 1
+            self._ask(loop.REQUEST_SWEEP, -1)
+        still = int(self.handle["table"]["open_count"])
+        if still and now_ns < self.stop_deadline_ns:
+            return False
+        if still:
+            self.counters["open_at_stop"] = still
+            self.exit_code = EXIT_ORDERS_OPEN
+            for order in open_rows(self.segment):
+                self.log(LogCode.GATEWAY_REFUSED, int(order["cl_ord_id"]), int(order["user_ref"]), int(order["leaves"]),
+                         int(order["status"]))  # fmt: skip
+        self.run["session_up"] = 0
+        if self.socket is not None and int(self.handle["link"]["fd"]) >= 0:
+            self._ask(loop.REQUEST_LOGOUT, soupbintcp.LOGOUT_REQUEST)
+            soup_link.unplug(self.handle["link"])
+            session.hang_up(self.socket)
+            self.socket = None
+        self.session["state"] = LINK_CLOSED
+        return True
+
+    def close(self) -> None:
+        """Close the socket, whatever state it is in. The venue cancels on disconnect what we could not."""
+        self.run["session_up"] = 0
+        if self.attempt is not None:
+            self.attempt.abandon()
+        soup_link.unplug(self.handle["link"])
+        self._close_socket()
+
+
+# ---------------------------------------------------------------- for people
+
+
+def open_rows(segment) -> list:
+    """Return the rows of the orders that are open now, from shared memory."""
+    orders = np.asarray(segment["orders"]).view(np.ndarray)
+    status = orders["status"]
+    chosen = (status != OrdStatus.NONE) & ~((status >= TERMINAL_FROM) & (status <= TERMINAL_TO))
+    return list(orders[chosen])
+
+
+def read_orders(config: Config, memory, symbols: list[str], open_only: bool = False) -> list[dict]:
+    """Return the order table for people, newest first: read from shared memory, so it answers whatever state the daemon is in."""
+    segment = memory["orders"]
+    orders = np.asarray(segment["orders"]).view(np.ndarray)
+    rows = open_rows(segment) if open_only else list(orders[orders["status"] != OrdStatus.NONE])
+    clock = memory["control"]["clock"][0]
+    scale = 1e6 / max(int(clock["hz"]), 1)
+    found = []
+    for order in sorted(rows, key=lambda item: -int(item["user_ref"])):
+        instrument = int(order["instrument"])
+        answer, sent = int(order["ts_answer"]), int(order["ts_sent"])
+        found.append({
+            "id": ids.text(int(order["cl_ord_id"])),
+            "user_ref": int(order["user_ref"]),
+            "venue_ref": int(order["venue_id"]),
+            "strategy": int(order["strategy"]),
+            "symbol": symbols[instrument] if instrument < len(symbols) else "?",
+            "side": Side(int(order["side"])).name,
+            "tif": Tif(int(order["tif"])).name,
+            "status": OrdStatus(int(order["status"])).name,
+            "px": int(order["px"]),
+            "qty": int(order["qty"]),
+            "cum_qty": int(order["cum"]),
+            "leaves_qty": int(order["leaves"]),
+            "reason": int(order["reason"]),
+            "answer_us": round((answer - sent) * scale, 1) if answer and sent else None,
+        })  # fmt: skip
+    return found
