@@ -1,6 +1,6 @@
 """The parser, and the one place where an error becomes a line on standard error and an exit code.
 
-Exit codes: 0 done, 1 an error (or a difference, or a limit that was not met), 2 wrong usage, 3 no daemon is running.
+Exit codes: 0 done, 1 an error (or a difference, or a limit not met), 2 wrong usage or configuration, 3 no daemon is running.
 Commands import what they need when they run, so that `hftd --help` and `hftd status` do not wait for a compiler.
 """
 

@@ -28,6 +28,8 @@ TYPES = {int: "an integer", float: "a number", str: "a text", bool: "true or fal
 class ConfigError(HftdError, ValueError):
     """The configuration is wrong, and what would be right."""
 
+    exit_code = 2
+
 
 def key(default: Any, doc: str, *, unit: str = "", min: float | None = None, max: float | None = None,
         choices: tuple = (), power_of_two: bool = False, pattern: str = "") -> Any:  # fmt: skip

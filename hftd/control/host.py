@@ -50,6 +50,8 @@ class Placement:
     why: str
     cores: dict[str, int]
     spin: bool
+    rest: frozenset[int] = frozenset()
+    """Cores for whoever has none of his own (supervisor, recorder): those that no role spins on, or all where none is left."""
 
     @property
     def fused(self) -> bool:
@@ -80,7 +82,8 @@ def place(config: Config) -> Placement:
         if len(cores) < len(names):
             spins = f"dedicated spins {len(names)} roles, one core each"
             raise ConfigError(f"{where}: {spins}, and there are {len(cores)} cores; use shared or fused")
-        return Placement(wanted, why, dict(zip(names, cores)), True)
+        pinned = dict(zip(names, cores))
+        return Placement(wanted, why, pinned, True, _rest(allowed, pinned))
     if wanted == "fused":
         if not config.daemon.allow_fused:
             raise ConfigError(f"{where}: fused is refused by daemon.allow_fused = false: risk would not be independent")
@@ -89,5 +92,10 @@ def place(config: Config) -> Placement:
         if len(cores) < 2:
             raise ConfigError(f"{where}: fused spins two processes, and there is {len(cores)} core; use shared")
         pinned = {"feed": cores[0], **dict.fromkeys(names[1:], cores[1])}
-        return Placement(wanted, f"{why}: risk shares a process with strategy and gateway and is NOT independent", pinned, True)
-    return Placement("shared", why, {}, False)
+        return Placement(wanted, f"{why}: risk shares a process with strategy and gateway and is NOT independent", pinned, True,
+                         _rest(allowed, pinned))  # fmt: skip
+    return Placement("shared", why, {}, False, frozenset(allowed))
+
+
+def _rest(allowed: list[int], pinned: dict[str, int]) -> frozenset[int]:
+    return frozenset(allowed) - set(pinned.values()) or frozenset(allowed)

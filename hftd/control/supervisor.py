@@ -11,6 +11,7 @@ recorder, last, removes the shared memory.
 """
 
 import contextlib
+import faulthandler
 import fcntl
 import gc
 import os
@@ -22,13 +23,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hftd.control.channel import Server
-from hftd.control.config import LAYOUTS, Config, log_dir, run_dir
+from hftd.control.config import LAYOUTS, Config, log_dir, resolved, run_dir
 from hftd.control.fused import FusedHost
 from hftd.control.host import Placement, place
 from hftd.control.sdnotify import Notifier
 from hftd.core import clock as clocks
 from hftd.core.agent import Flag, alive
-from hftd.core.libc import set_name
+from hftd.core.libc import die_with_parent, set_name
 from hftd.errors import HftdError
 from hftd.feed.setup import FeedAgent
 from hftd.gateway.setup import GatewayAgent
@@ -79,7 +80,15 @@ def take_lock(config: Config, wait_s: float = 0.0) -> int:
 
 
 def reclaim(instance: str) -> list[str]:
-    """Remove the segments that a crashed instance left behind, and return their names. The caller holds the lock."""
+    """Remove the segments that a crashed instance left behind, and return their names.
+
+    The caller holds the lock; but a lock lies in a run directory, and a daemon started elsewhere may have another one. Raises
+    StartError where the daemon that made them runs.
+    """
+    for name in segment.existing(instance):
+        pid = segment.holder(name)
+        if pid and pid != os.getpid():
+            raise StartError(f"an instance called {instance!r} is running (pid {pid}); stop it, or choose another daemon.name")
     return [name for name in segment.existing(instance) if segment.unlink(name)]
 
 
@@ -87,7 +96,7 @@ class Supervisor:
     """One run of the daemon. `run()` returns the process's exit code."""
 
     def __init__(self, config: Config, lock: int, notifier: Notifier | None = None, on_ready: Callable[[str], None] | None = None):
-        self.config, self.lock = config, lock
+        self.config, self.lock = resolved(config), lock
         self.notifier = notifier or Notifier()
         self.on_ready = on_ready or (lambda why: None)
         self.placement: Placement = place(config)
@@ -99,6 +108,8 @@ class Supervisor:
     def run(self) -> int:
         """Bring everything up, watch until told to stop, take everything down. Raises StartError where it does not come up."""
         set_name("hftd")
+        faulthandler.enable()
+        os.sched_setaffinity(0, self.placement.rest)
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
         stopped = Flag(signal.SIGTERM, signal.SIGINT)
@@ -107,23 +118,25 @@ class Supervisor:
         control = self.memory["control"]
         self.run_words, self.clock = control["run"][0], control["clock"][0]
         self.marks = control["marks"]
-        clocks.calibrate(self.clock)
-        self.run_words["epoch"] = time.time_ns()
-        self.run_words["layout"] = LAYOUTS.index(self.placement.layout)
-        self.run_words["strategies"] = sum(row.enabled for row in self.config.strategy)
-        kill.load_latch(self.config, self.memory)
-        server = Server(run_dir(self.config) / "control.sock")
-        gc.collect()
-        gc.freeze()
+        server = None
         try:
+            clocks.calibrate(self.clock)
+            self.run_words["epoch"] = time.time_ns()
+            self.run_words["layout"] = LAYOUTS.index(self.placement.layout)
+            self.run_words["strategies"] = sum(row.enabled for row in self.config.strategy)
+            kill.load_latch(self.config, self.memory)
+            server = Server(run_dir(self.config) / "control.sock")
+            gc.collect()
+            gc.freeze()
             self._spawn_all()
             self._await_ready(stopped, server)
             code = self._watch(stopped, server)
-        except StartError:
+        except BaseException:
             self._take_down()
             raise
         finally:
-            server.close()
+            if server:
+                server.close()
             self._kill_rest()
             self.memory.unlink()
         return code
@@ -143,9 +156,12 @@ class Supervisor:
             mark = self.marks[shared.mark_of(*one)]
             mark["starts"] = len(history)
             mark["state"], mark["ready"], mark["heartbeat"] = int(AgentState.STARTING), 0, clocks.now_ticks()
+        supervisor = os.getpid()
         pid = os.fork()
         if pid == 0:
             code = 70
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            die_with_parent(signal.SIGTERM, supervisor)
             try:
                 code = self._child(role, index, name)
             except HftdError as error:

@@ -1,7 +1,7 @@
 """The kill switch: one word in shared memory, latched to disk, so that a restart stays killed until a named person lifts it.
 
 `pull` sets the word first and writes the latch after: nothing may delay the stop. The gateway reads the word before each send,
-so it works with strategy and risk dead or hung. The latch is `run_dir/kill.json`: who, why, when; whoever finds one that cannot
+so it works with strategy and risk dead or hung. The latch is `state_dir/kill.json`: who, why, when; whoever finds one that cannot
 be read takes it for a pulled switch. `clear` wants a name, and keeps the lifted latch as `kill.last.json`.
 """
 
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hftd.control.config import Config, run_dir
+from hftd.control.config import Config, state_dir
 from hftd.errors import HftdError
 
 
@@ -21,7 +21,7 @@ class KillError(HftdError):
 
 def latch_path(config: Config) -> Path:
     """Return the file that keeps the switch pulled over restarts."""
-    return run_dir(config) / "kill.json"
+    return state_dir(config) / "kill.json"
 
 
 def pull(config: Config, memory, by: str, why: str = "") -> dict[str, Any]:
@@ -49,9 +49,9 @@ def clear(config: Config, memory, by: str) -> dict[str, Any] | None:
         raise KillError("the kill switch is lifted by a named person: hftd kill --clear --by NAME")
     known = read_latch(config)
     if known is not None:
-        _write(run_dir(config) / "kill.last.json", {**known, "cleared_by": by, "cleared_utc_ns": time.time_ns()})
+        _write(state_dir(config) / "kill.last.json", {**known, "cleared_by": by, "cleared_utc_ns": time.time_ns()})
         latch_path(config).unlink(missing_ok=True)
-        _sync_directory(run_dir(config))
+        _sync_directory(state_dir(config))
     if memory is not None:
         run = memory["control"]["run"][0]
         run["kill"], run["kill_by"] = 0, 0

@@ -1,6 +1,6 @@
 """The day's positions and loss, kept on disk, so that a restart on the same day has used up the same part of its budget.
 
-`run_dir/risk.json` holds, for the UTC day, each instrument's net shares and cash, the price they were last valued at, and
+`state_dir/risk.json` holds, for the UTC day, each instrument's net shares and cash, the price they were last valued at, and
 whether the loss limit was reached. The recorder writes it (once a second when something changed, and at the end), never a hot
 process. Risk takes it up when it starts on fresh memory: as *carried* shares and cash, apart from `positions`, which count this
 run alone and are compared with the exchange's ledger. Another day's file is ignored; one that cannot be read is an error that a
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hftd.control.config import Config, run_dir
+from hftd.control.config import Config, state_dir
 from hftd.errors import HftdError
 
 DAY_NS = 86_400_000_000_000
@@ -29,7 +29,7 @@ class LedgerError(HftdError):
 
 def path_of(config: Config) -> Path:
     """Return the ledger's file."""
-    return run_dir(config) / "risk.json"
+    return state_dir(config) / "risk.json"
 
 
 def today(utc_ns: int | None = None) -> int:

@@ -50,16 +50,22 @@ ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 # what this distribution would start by itself does not concern us: no wants, no generators, no fstab, no old logs
 rm -rf etc/systemd/system/*.wants usr/lib/systemd/system/*.wants usr/lib/systemd/system-generators/* var/log/journal etc/fstab
+mkdir usr/lib/systemd/system/sysinit.target.wants
+for each in journald.socket journald-dev-log.socket journald.service; do
+    ln -s "../systemd-$each" usr/lib/systemd/system/sysinit.target.wants/
+done
 : > etc/machine-id
 mkdir -p opt/hftd ".$3"
 mount --bind "$2" opt/hftd; mount -o remount,bind,ro opt/hftd
 if [ "$3" != /usr ]; then mount --bind "$3" ".$3"; mount -o remount,bind,ro ".$3"; fi
 up=$(dirname "$3"); while [ "$up" != / ]; do chmod a+x ".$up"; up=$(dirname "$up"); done      # an interpreter under /root, mode 700
-mkdir .host
+mkdir -p .host
 pivot_root . .host
 umount -l /.host
+mount --make-rshared /                              # credentials reach a unit by mount propagation; at a real boot PID 1 does this
 ip link set lo up
-exec env -i container=hftd-box LANG=C.UTF-8 "PATH=$4" /lib/systemd/systemd --system --unit=multi-user.target --log-target=journal --show-status=no
+exec env -i container=hftd-box LANG=C.UTF-8 "PATH=$4" \
+    /lib/systemd/systemd --system --unit=multi-user.target --log-target=journal --show-status=no
 """
 
 
