@@ -14,15 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from hftd.control import config as configuration
-from hftd.core import clock as clocks
+from hftd.core.agent import push_log
 from hftd.core.memory import records, set_array
-from hftd.msg.enums import Role, RunState
-from hftd.msg.records import intent_dtype, market_event_dtype
+from hftd.feed.build import Build, private_tables
+from hftd.feed.files import ItchFile, Scan
+from hftd.feed.state import SINK_RING
+from hftd.msg.enums import RunState
+from hftd.msg.records import FLAG_END_OF_PACKET, intent_dtype, market_event_dtype, report_dtype
 from hftd.shm import map as memory_map
 from hftd.shm import ring
 from hftd.shm.segment import Segment, size_of
 from hftd.strategy import tape as tapes
 from hftd.strategy.setup import StrategyAgent
+from hftd.venues.nasdaq.itchfeed import apply_run
 
 
 def private_memory(config) -> memory_map.Memory:
@@ -35,7 +39,7 @@ class Tape:
     """A strategy and the events it is shown."""
 
     def __init__(self, file, instruments: int = 1, params: dict | None = None, symbols: list[str] | None = None,
-                 orders_max: int = 4096, epoch: int = 1, rings: dict | None = None):  # fmt: skip
+                 orders_max: int = 4096, epoch: int = 1, rings: dict | None = None, paper: bool = True):  # fmt: skip
         names = symbols or [f"S{i}" for i in range(instruments)]
         sizes = {"md": 1024, "intent": 1024, "report": 1024, "log": 64, "order": 64} | (rings or {})
         self.config = configuration.build({
@@ -51,7 +55,6 @@ class Tape:
         clock["hz"] = 1_000_000_000
         self.run = control["run"][0]
         self.run["state"], self.run["session_up"] = int(RunState.READY), 1
-        ring.open_consumer(self._consumer(), self.memory["ring.intent.0"], memory_map.PLACE_RISK)
         self.agent = StrategyAgent(self.config, self.memory, 0)
         self.agent.open()
         self.agent.handle["epoch"] = epoch
@@ -60,13 +63,11 @@ class Tape:
         self.tape = self._tape[0]
         self._rests = records(tapes.paper_order_dtype, 4097)
         set_array(self.tape["rests"], self._rests)
+        self.tape["paper"] = int(paper)
         ring.open_producer(self.tape["md"], self.memory["ring.md"])
         ring.open_producer(self.tape["reports"], self.memory["ring.report"])
         ring.open_consumer(self.tape["intents"], self.memory["ring.intent.0"], memory_map.PLACE_RISK)
         self._kernel = self.program.bind(tapes.play, "play")
-
-    def _consumer(self):
-        return records(ring.consumer_dtype, 1)[0]
 
     def play(self, events: np.ndarray, keep: int = 1 << 16) -> int:
         """Play events to the end; return how many. `keep`: how many intents to keep for `intents`."""
@@ -75,8 +76,20 @@ class Tape:
         tape = self.tape
         set_array(tape["events"], self._events)
         set_array(tape["sent"], self._sent)
-        tape["next"] = tape["intents_sent"] = 0
+        tape["next"] = tape["intents_sent"] = tape["reason"] = 0
         return int(self._kernel(self.agent.handle, tape, len(self._events)))
+
+    def idle(self, now: int) -> None:
+        """Let the strategy take idle turns at `now` ticks."""
+        self.tape["now"] = now
+        self.play(np.zeros(0, market_event_dtype))
+
+    def say(self, **fields) -> None:
+        """Send the strategy an execution report of your own; fields as in report_dtype."""
+        made = np.zeros(1, report_dtype)
+        for name, value in fields.items():
+            made[name] = value
+        push_log(self.tape["reports"], made.ctypes.data)
 
     def intents(self) -> np.ndarray:
         """Return the intents of the last `play`."""
@@ -98,4 +111,25 @@ class Tape:
         return raw[: self.program.state_dtype.itemsize].view(self.program.state_dtype)[0]
 
 
-assert Role.STRATEGY and clocks
+def recorded(path, symbols: list[str] | None = None) -> tuple[np.ndarray, list[str]]:
+    """Return the market events that the feed makes of a recorded ITCH file, and the symbols by instrument index.
+
+    Each message counts as a packet of its own, received at the moment of the venue's stamp (one tick is one nanosecond).
+    """
+    data, messages = ItchFile(path).load()
+    at = data.ctypes.data
+    scan = Scan()
+    scan.add(at, len(data))
+    live, count = max(scan["live_peak"] + 1, 1024), max(scan.locates(), 1)
+    build = Build(private_tables(count, live + 1), live, list(symbols or ()), SINK_RING)
+    capacity = 1 << (4 * messages + 1024).bit_length()
+    parts = ring.parts(capacity)
+    memory = Segment("tape", parts, mmap.mmap(-1, size_of(parts)))
+    ring.open_producer(build.agent["md"], memory)
+    apply_run(build.agent, at, at + len(data), 1)
+    events = np.array(np.asarray(memory["slots"]).view(market_event_dtype)[: int(build.agent["md"]["tail"])])
+    events["ts_recv"], events["t_feed"] = events["ts_event"], 0
+    ends = np.append(events["wire_seq"][1:] != events["wire_seq"][:-1], True)
+    events["flags"] |= np.where(ends, FLAG_END_OF_PACKET, 0).astype(np.uint8)
+    words = build.tables["instruments"].rows["symbol"][: int(build.agent["used"])]
+    return events, [int(word).to_bytes(8, "little", signed=True).decode("ascii").rstrip() for word in words]

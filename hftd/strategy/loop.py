@@ -40,13 +40,16 @@ HISTOGRAM = histogram_dtype.itemsize
 SAMPLE = 63
 """One on_book call in SAMPLE + 1 is timed: reading the counter twice would cost as much as a callback."""
 
+TIMERS = 1000
+"""on_timer calls between two events, at most."""
+
 LEVEL, TRADE, HIDDEN_TRADE = int(EventKind.LEVEL), int(EventKind.TRADE), int(EventKind.HIDDEN_TRADE)
 STATUS, CLEAR, BOOK_STATE, DIRECTORY = (
     int(EventKind.STATUS), int(EventKind.CLEAR), int(EventKind.BOOK_STATE), int(EventKind.DIRECTORY)
 )  # fmt: skip
 LIVE, STALE, RECOVERING, EMPTY = int(BookState.LIVE), int(BookState.STALE), int(BookState.RECOVERING), int(BookState.EMPTY)
 UNKNOWN_TRADING = int(TradingState.UNKNOWN)
-OVERRUN = int(Reason.OVERRUN)
+OVERRUN, BROKEN_INVARIANT = int(Reason.OVERRUN), int(Reason.BROKEN_INVARIANT)
 
 # slots: filled by program.py
 on_start = on_book = on_trade = on_report = on_timer = on_state = None
@@ -147,13 +150,16 @@ def strategy_turn(agent, now):
             store_relaxed(counters, "bad_reports", counters.bad_reports + 1)
             continue
         if HAS_TIMER and agent.timer_at != 0 and agent.timer_at <= ts_recv:
-            fire_timer(agent)
+            for _ in range(TIMERS):               # a replay has no idle turns: what they would have called comes first
+                fire_timer(agent)
+                if agent.timer_at == 0 or agent.timer_at > ts_recv:
+                    break
         book = row(books, index, book_dtype)
         if kind == DIRECTORY:
             announce(agent, index, ref)
         if book.subscribed == 0:
             continue
-        if book.skip_to >= 0:
+        if book.skip_to >= 0 and kind != CLEAR:
             if ((wire_seq - book.skip_to) & 0xFFFFFFFF) >= 0x80000000:
                 continue                          # the copy of the feed's book has it already
             book.skip_to = -1
@@ -183,7 +189,7 @@ def strategy_turn(agent, now):
             trading = qty
         elif kind == CLEAR:
             clear_levels(book)
-            book.subscribed = 1
+            book.subscribed, book.skip_to = 1, -1
             book.dirty = 1
         elif kind == BOOK_STATE:
             state = qty
@@ -219,7 +225,8 @@ def strategy_turn(agent, now):
                 record_value(record_at(at, histogram_dtype), at, tsc() - begun)
         decided(agent, before, ts_recv, t_feed)
     if taken > 0:
-        done(md)
+        if agent.cut_off == 0:
+            done(md)
         store_relaxed(counters, "events", counters.events + taken)
         store_relaxed(counters, "books", agent.calls)
         work += taken
@@ -228,6 +235,11 @@ def strategy_turn(agent, now):
         fire_timer(agent)
         work += 1
 
+    if agent.disabled == 0 and (detached(agent.reports) or detached(agent.denials)):
+        agent.disabled = 1                        # reports were lost: positions and orders can no longer be known from here
+        cancel_everything(agent, now, 0)
+        publish(agent.intents)
+        return -BROKEN_INVARIANT
     if agent.cut_off != 0 or detached(md):
         agent.cut_off = 1
         store_relaxed(counters, "overruns", counters.overruns + 1)

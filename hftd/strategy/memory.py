@@ -41,6 +41,8 @@ strategy_counters_dtype = counters("strategy", [
     ("bad_reports", "reports or events dropped: their instrument is not in the table"),
     ("overruns", "times this strategy was too slow and lost market events"),
     ("rejoins", "times its books were made anew from the feed's"),
+    ("starts", "times this strategy was started"),
+    ("epoch", "instance epoch: part of its order ids, never used again"),
     ("levels_refused", "levels that found no room in the strategy's books; raise feed.levels_max"),
 ])  # fmt: skip
 

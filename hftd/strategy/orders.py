@@ -66,6 +66,7 @@ D_KILLED, D_NOT_READY, D_STOPPING = int(DenyReason.KILLED), int(DenyReason.NOT_R
 D_SESSION_DOWN, D_RING_FULL = int(DenyReason.SESSION_DOWN), int(DenyReason.RING_FULL)
 D_ORDER_TABLE_FULL, D_UNKNOWN_INSTRUMENT = int(DenyReason.ORDER_TABLE_FULL), int(DenyReason.UNKNOWN_INSTRUMENT)
 D_UNKNOWN_ORDER, D_NOT_OPEN, D_BAD_FIELD = int(DenyReason.UNKNOWN_ORDER), int(DenyReason.NOT_OPEN), int(DenyReason.BAD_FIELD)
+D_STRATEGY_DISABLED = int(DenyReason.STRATEGY_DISABLED)
 D_BOOK_NOT_LIVE, D_NOT_TRADING = int(DenyReason.BOOK_NOT_LIVE), int(DenyReason.NOT_TRADING)
 
 _READY, _STOPPING = int(RunState.READY), int(RunState.STOPPING)
@@ -170,6 +171,8 @@ def may_trade(agent):
     """Return 0 where orders may leave, else the DenyReason: the daemon's state, the kill switch and the session."""
     run = record_at(agent.run_at, run_dtype)
     state = load_acquire(run, "state")
+    if agent.disabled != 0:
+        return D_STRATEGY_DISABLED
     if load_acquire(run, "kill") != 0:
         return D_KILLED
     if state >= _STOPPING:
@@ -443,7 +446,7 @@ def apply_report(agent, report):
             leave_open(agent, order, leaves)
             if leaves == 0:
                 finish(agent, order, FILLED)
-            elif order.status == LIVE or order.status == PENDING_NEW:
+            elif order.status == LIVE or order.status == PENDING_NEW or order.status == UNKNOWN:
                 order.status = PARTIALLY_FILLED
     elif kind == X_CANCELED:
         if known:

@@ -150,7 +150,8 @@ strategy_agent_dtype = layout("strategy_agent", 1344, [
     ("venue_ns", "i8"),                           # ns since the venue's midnight: last event
     ("calls", "i8"),                              # on_book calls, for sampling their time
     ("cut_off", "i8"),                            # 1 between being detached from ring.md and joining again
-    ("pad", ("i8", (39,))),
+    ("disabled", "i8"),                           # 1: reports were lost; nothing new is sent
+    ("pad", ("i8", (38,))),
     ("trade", trade_dtype),
     ("fill", fill_dtype),
     ("change", change_dtype),

@@ -15,7 +15,7 @@ from hftd.core.agent import Agent
 from hftd.core.layout import offset_of
 from hftd.core.memory import address, block, records, set_array, set_span
 from hftd.errors import HftdError
-from hftd.msg.enums import BookState, LogCode, Reason, Role, TradingState
+from hftd.msg.enums import AgentState, BookState, DenyReason, LogCode, Reason, Role, TradingState
 from hftd.msg.ids import epoch_now
 from hftd.shm import ring
 from hftd.shm.errlog import ROWS
@@ -46,6 +46,7 @@ class StrategyAgent(Agent):
         self.made = records(strategy_agent_dtype, 1)
         self.handle = self.made[0]
         self.clock_read = 0
+        self.gateway_gone = False
 
     def kernel(self):
         """Return the duty cycle with this strategy in it."""
@@ -74,8 +75,11 @@ class StrategyAgent(Agent):
         handle["states_at"] = self.states.ctypes.data
         handle["counters_at"], handle["histograms_at"] = segment.address("counters"), segment.address("histograms")
         handle["user_at"] = segment.address("user")
-        handle["index"], handle["epoch"], handle["sequence"] = self.index, epoch_now(time.time_ns()), 0
-        handle["open_orders"], handle["open_max"] = 0, self.row.orders_max
+        counters = segment["counters"][0]
+        counters["epoch"] = max(epoch_now(time.time_ns()), int(counters["epoch"]) + 1)   # two starts may be close together
+        counters["starts"] += 1
+        handle["index"], handle["epoch"], handle["sequence"] = self.index, int(counters["epoch"]), 0
+        handle["disabled"], handle["open_orders"], handle["open_max"] = 0, 0, self.row.orders_max
         handle["timer_at"], handle["started"], handle["cut_off"], handle["calls"] = 0, 0, 0, 0
         self.set_params()
         segment["state"]["value"] = 0
@@ -160,7 +164,7 @@ class StrategyAgent(Agent):
             at = self.books.ctypes.data + index * book_dtype.itemsize + SIDES_AT + side * side_dtype.itemsize
             self.fill_side(book["sides"][0, side : side + 1], at, keys, quantities, counts)
         quote = self.memory["market"]["quotes"][index : index + 1]
-        book["state"], book["trading"] = int(quote["state"][0]), int(quote["trading"][0])
+        book["state"], book["trading"] = int(head["state"]), int(quote["trading"][0])
         book["last_px"], book["last_qty"] = int(quote["last_px"][0]), int(quote["last_qty"][0])
         book["skip_to"], book["dirty"], book["subscribed"] = int(head["wire_seq"]) & 0xFFFFFFFF, 1, 1
         for side, name, sign in ((0, "bid", 1), (1, "ask", -1)):
@@ -202,6 +206,14 @@ class StrategyAgent(Agent):
             self.copy_books()
             self.handle["cut_off"] = 0
             self.segment["counters"]["rejoins"] += 1
+        elif reason == Reason.BROKEN_INVARIANT:
+            self.mark["state"] = int(AgentState.DEGRADED)
+            self.log(LogCode.STRATEGY_ERROR, self.index, int(DenyReason.STRATEGY_DISABLED))
+
+    def stop(self) -> bool:
+        """One more slice after the gateway is gone: what it reported last is applied before this strategy goes."""
+        gone, self.gateway_gone = self.gateway_gone, super().stop()
+        return gone and self.gateway_gone
 
 
 assert TradingState.UNKNOWN == 0

@@ -7,14 +7,12 @@ a print happens at its price or beyond, up to the print's size, without regard t
 answer takes no time. It serves tests, benchmarks and a first look at an idea. `hftd sim` is the exchange with a real queue.
 """
 
-from hftd.core.atomics import store_release
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
 from hftd.core.memory import address_of, copy_bytes, row, span, span_dtype
 from hftd.msg.enums import EventKind, ExecType, IntentKind, Side, Tif
 from hftd.msg.ids import make_id
 from hftd.msg.records import (
-    FLAG_SELL,
     REPORT_REMOVED,
     REPORT_SELL,
     SLOT,
@@ -33,6 +31,10 @@ X_NEW, X_FILL, X_CANCELED, X_REPLACED = int(ExecType.NEW), int(ExecType.FILL), i
 X_CANCEL_REJECTED, X_REPLACE_REJECTED = int(ExecType.CANCEL_REJECTED), int(ExecType.REPLACE_REJECTED)
 TRADE, HIDDEN_TRADE = int(EventKind.TRADE), int(EventKind.HIDDEN_TRADE)
 BUY, IOC = int(Side.BUY), int(Tif.IOC)
+IDLE = 3
+"""Turns after the last event, so that the last answers are heard."""
+
+FULL = -1
 OURS = 1 << 48
 """The paper venue's references start here."""
 
@@ -63,8 +65,10 @@ tape_dtype = layout("tape", 384, [
     ("references", "i8"),
     ("high", "i8"),                               # rows of `rests` in use, at most
     ("bought_qty", "i8"), ("sold_qty", "i8"), ("bought_cash", "i8"), ("sold_cash", "i8"),
-    ("reason", "i8"),                             # what a turn came back with, where negative
-    ("pad", ("i8", (5,))),
+    ("reason", "i8"),                             # why the last play ended early: a Reason, or FULL; 0: it did not
+    ("now", "i8"),                                # ticks: the latest moment so far
+    ("paper", "i8"),                              # 1: the paper venue answers
+    ("pad", ("i8", (3,))),
 ])  # fmt: skip
 
 turn = None
@@ -205,41 +209,58 @@ def cross_rests(tape, event):
     return 0
 
 
+@hot
+def collect(tape, agent):
+    """Keep the intents that wait, and have the paper venue answer them. Returns 0, or -1 where it had no room."""
+    sent, outcome = span(tape.sent), 0
+    while ready(tape.intents):
+        intent = take(tape.intents, intent_dtype)
+        if tape.intents_sent < sent.count:
+            copy_bytes(sent.base + tape.intents_sent * SLOT, address_of(intent), SLOT)
+        tape.intents_sent += 1
+        if tape.paper != 0 and answer(tape, agent, intent, agent.index, agent.epoch) != 0:
+            outcome = -1
+    done(tape.intents)
+    return outcome
+
+
+@leaf
+def feed(tape, event):
+    """Publish a copy of one event."""
+    slot = claim(tape.md, market_event_dtype)
+    slot.ts_recv, slot.ts_event, slot.px, slot.qty, slot.ref = event.ts_recv, event.ts_event, event.px, event.qty, event.ref
+    slot.orders, slot.instrument, slot.kind, slot.flags = event.orders, event.instrument, event.kind, event.flags
+    slot.t_feed, slot.wire_seq = event.t_feed, event.wire_seq
+    commit(tape.md, slot)
+    publish(tape.md)
+
+
 def play(agent, tape, count):
-    """Play up to `count` events: each goes into the ring, the strategy takes its turn, the paper venue answers.
+    """Play up to `count` events: each goes into the ring, the strategy takes its turn, the paper venue answers; then idle turns.
 
     agent: strategy_agent_dtype record; tape: tape_dtype record. Returns how many were played; `tape.reason` says why fewer.
     """
-    played = 0
-    events, sent = span(tape.events), span(tape.sent)
-    while played < count and tape.next < events.count:
-        event = row(events, tape.next, market_event_dtype)
-        if not room(tape.md, 1):
-            break
-        slot = claim(tape.md, market_event_dtype)
-        slot.ts_recv, slot.ts_event, slot.px, slot.qty, slot.ref = event.ts_recv, event.ts_event, event.px, event.qty, event.ref
-        slot.orders, slot.instrument, slot.kind, slot.flags = event.orders, event.instrument, event.kind, event.flags
-        slot.t_feed, slot.wire_seq = event.t_feed, event.wire_seq
-        commit(tape.md, slot)
-        publish(tape.md)
-        tape.next += 1
-        played += 1
-        if (event.kind == TRADE or event.kind == HIDDEN_TRADE) and tape.high > 0:
-            cross_rests(tape, event)
-        work = turn(agent, event.ts_recv)
+    played, idle = 0, 0
+    events = span(tape.events)
+    while idle < IDLE:
+        if played < count and tape.next < events.count:
+            event = row(events, tape.next, market_event_dtype)
+            if not room(tape.md, 1):
+                tape.reason = FULL
+                break
+            feed(tape, event)
+            tape.next += 1
+            played += 1
+            tape.now = max(tape.now, event.ts_recv)
+            if (event.kind == TRADE or event.kind == HIDDEN_TRADE) and tape.high > 0:
+                cross_rests(tape, event)
+        else:
+            idle += 1
+        work = turn(agent, tape.now)
         if work < 0:
             tape.reason = -work
             break
-        while ready(tape.intents):
-            intent = take(tape.intents, intent_dtype)
-            if tape.intents_sent < sent.count:
-                copy_bytes(sent.base + tape.intents_sent * SLOT, address_of(intent), SLOT)
-            tape.intents_sent += 1
-            if answer(tape, agent, intent, agent.index, agent.epoch) != 0:
-                tape.reason = -1
-        done(tape.intents)
+        if collect(tape, agent) != 0:
+            tape.reason = FULL
+            break
     return played
-
-
-assert store_release
-assert FLAG_SELL == 1
