@@ -9,6 +9,7 @@
     ring.log.AGENT     each agent      -                                    recorder
     control            run state, clock, marks, error logs (shm/control.py)
     market, books      feed's tables   risk        risk's     orders        gateway's     strategy.K    strategy K's
+    recorder           the recorder's counters and taps
 
 Supervisor, agents and tools open memory through here and nowhere else.
 """
@@ -21,6 +22,7 @@ from hftd.control.config import Config, from_json, strategy_name, to_json
 from hftd.feed import memory as feed_memory
 from hftd.gateway import memory as gateway_memory
 from hftd.msg.enums import Role
+from hftd.recorder import memory as recorder_memory
 from hftd.risk import memory as risk_memory
 from hftd.shm import control, ring, segment
 from hftd.shm.segment import Part, Segment
@@ -59,6 +61,7 @@ def segments(config: Config) -> dict[str, list[Part]]:
     made["market"] = feed_memory.market_parts(config)
     made["books"] = feed_memory.book_parts(config)
     made["risk"] = risk_memory.parts(config)
+    made["recorder"] = recorder_memory.parts(config)
     made["orders"] = gateway_memory.parts(config)
     made["ring.md"] = ring.parts(rings.md)
     for index, row in enumerate(config.strategy):

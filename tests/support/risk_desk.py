@@ -1,4 +1,4 @@
-"""A desk for tests of risk: real shared memory, a real RiskAgent and its compiled loop; the test plays strategies, feed and gateway."""
+"""A desk for tests of risk: real shared memory, a RiskAgent and its loop; the test plays strategies, feed and gateway."""
 
 import itertools
 import os
@@ -19,7 +19,7 @@ from hftd.shm import map as shared
 from hftd.shm import ring
 
 PX = 100_0000
-NEW, REPLACE, CANCEL, CANCEL_ALL = (int(kind) for kind in (IntentKind.NEW, IntentKind.REPLACE, IntentKind.CANCEL, IntentKind.CANCEL_ALL))
+_, NEW, REPLACE, CANCEL, CANCEL_ALL = (int(kind) for kind in IntentKind)
 BUY, SELL = int(Side.BUY), int(Side.SELL)
 _numbers = itertools.count()
 
@@ -109,8 +109,8 @@ class Desk:
         assert push_log(self.intents_out[place], record.ctypes.data)
         return cl_ord_id
 
-    def report(self, exec_type: int, cl_ord_id: int, px: int = PX, qty: int = 0, leaves: int = 0, instrument: int = 0, side: int = BUY,
-               venue_id: int = 0, orig: int = 0) -> None:  # fmt: skip
+    def report(self, exec_type: int, cl_ord_id: int, px: int = PX, qty: int = 0, leaves: int = 0, instrument: int = 0,
+               side: int = BUY, venue_id: int = 0, orig: int = 0) -> None:  # fmt: skip
         """Play the gateway: write a report."""
         record = np.zeros(1, report_dtype)
         record["cl_ord_id"], record["px"], record["qty"], record["leaves_qty"] = cl_ord_id, px, qty, leaves

@@ -1,0 +1,258 @@
+"""The journal: every intent, order, report, denial and log record, as it lay in its ring, in files that only grow.
+
+    header (4096 bytes)   magic, version, schema, state, entries, calibration of the clock, instance, names of the streams (JSON)
+    entry 0 | entry 1 | … 80 bytes each: CRC-32, stream, number, the 64-byte record (recorder/taps.py)
+
+A file is allocated whole, mapped, and filled by plain stores from the compiled drain, so a crash of every process loses nothing
+that was stored; once a second the recorder pushes it through to the disk, so a loss of power costs a second at most. States:
+OPEN while it is written; SEALED at a clean end, cut to its length; CRASHED when found OPEN at the next start, cut behind its
+last good entry. Instruments and the clock's calibration are entries too (streams SYMBOL and CLOCK), so a file explains itself.
+Files follow on: `<instance>-<start>-<number>.journal`.
+
+`read_journal(path)` gives the entries and stops at the first bad one. It opens files in any state, a running one included.
+"""
+
+import json
+import mmap
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hftd.core.clock import clock_dtype
+from hftd.core.layout import layout, offset_of
+from hftd.core.memory import address
+from hftd.errors import HftdError
+from hftd.msg.records import RECORDS, instrument_dtype, intent_dtype, log_dtype, order_dtype, report_dtype
+from hftd.recorder.taps import ENTRY, entry_dtype
+from hftd.shm.segment import Part, schema_of
+
+MAGIC = 0x6C6E72756F6A6668  # "hfjournl"
+VERSION = 1
+HEADER = 4096
+FILE_BYTES = 16 << 20
+"""Size of a journal file while it is open: 209,663 entries."""
+
+OPEN, SEALED, CRASHED = 1, 2, 3
+STATES = {OPEN: "OPEN", SEALED: "SEALED", CRASHED: "CRASHED"}
+
+
+class Stream(IntEnum):
+    """Where an entry comes from: the high byte of its stream code; the low byte is the strategy's or agent's index."""
+
+    ORDER = 1
+    REPORT = 2
+    DENY = 3
+    INTENT = 4
+    LOG = 5
+    SYMBOL = 6
+    CLOCK = 7
+
+
+KINDS = {
+    Stream.ORDER: order_dtype, Stream.REPORT: report_dtype, Stream.DENY: report_dtype, Stream.INTENT: intent_dtype,
+    Stream.LOG: log_dtype, Stream.SYMBOL: instrument_dtype, Stream.CLOCK: clock_dtype,
+}  # fmt: skip
+SCHEMA = schema_of([*(Part(name, kind, 1) for name, kind in RECORDS.items()), Part("instrument", instrument_dtype, 1),
+                    Part("entry", entry_dtype, 1)])  # fmt: skip
+
+journal_dtype = layout("journal", HEADER, [
+    ("magic", "i8"),
+    ("version", "i8"),
+    ("schema", "i8"),                             # hash of every record's layout
+    ("state", "i8"),                              # OPEN, SEALED, CRASHED
+    ("entries", "i8"),                            # whole entries; the drain stores it after them
+    ("capacity", "i8"),                           # entries that fit
+    ("epoch", "i8"),                              # utc ns of the daemon's start: files of one run share it
+    ("number", "i8"),                             # of the file in its run
+    ("created_utc_ns", "i8"),
+    ("sealed_utc_ns", "i8"),
+    ("clock", clock_dtype),                       # turns the records' ticks into UTC
+    ("instance", ("u1", (32,))),
+    ("text", ("u1", (3920,))),                    # JSON: {"streams": {code: name}, "version": hftd's}
+])  # fmt: skip
+
+
+class JournalError(HftdError):
+    """A journal cannot be written or read, and why."""
+
+
+def stream_code(stream: Stream, index: int = 0) -> int:
+    """Return the code that entries carry."""
+    return int(stream) << 8 | index
+
+
+class Writer:
+    """One open journal file, mapped. `base` is the address of entry 0, `committed_at` of the count of whole entries."""
+
+    def __init__(self, directory: Path, instance: str, epoch: int, number: int, clock, names: dict[int, str],
+                 size: int = FILE_BYTES):  # fmt: skip
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(epoch / 1e9))
+        self.path = directory / f"{instance}-{stamp}.{epoch // 1_000_000 % 1000:03d}-{number:04d}.journal"
+        self.capacity = (size - HEADER) // ENTRY
+        try:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise JournalError(f"journal {self.path}: {error.strerror}") from None
+        try:
+            os.posix_fallocate(handle, 0, size)
+            self.map = mmap.mmap(handle, size)
+        except OSError as error:
+            self.path.unlink(missing_ok=True)
+            raise JournalError(f"journal {self.path}: {error.strerror}; {size >> 20} MiB are needed") from None
+        finally:
+            os.close(handle)
+        at = address(self.map)
+        self.base, self.committed_at = at + HEADER, at + offset_of(journal_dtype, "entries")
+        self.header = np.frombuffer(self.map, journal_dtype, 1)[0]
+        self.entries = np.frombuffer(self.map, entry_dtype, self.capacity, HEADER)
+        self._flushed = 0
+        text = json.dumps({"streams": {str(code): name for code, name in names.items()}}).encode()
+        if len(text) > self.header["text"].size:
+            text = b"{}"
+        header = self.header
+        header["version"], header["schema"], header["capacity"] = VERSION, SCHEMA, self.capacity
+        header["epoch"], header["number"], header["created_utc_ns"] = epoch, number, time.time_ns()
+        for field in clock_dtype.names:
+            header["clock"][field] = int(clock[field])
+        header["instance"][: len(instance)] = list(instance.encode())
+        header["text"][: len(text)] = np.frombuffer(text, np.uint8)
+        header["state"] = OPEN
+        header["magic"] = MAGIC
+        self.map.flush(0, HEADER)
+
+    @property
+    def count(self) -> int:
+        """Whole entries so far."""
+        return int(self.header["entries"])
+
+    def append(self, stream: int, aux: int, record: bytes) -> None:
+        """Append an entry from cold code (between slices: the drain must not run)."""
+        number = self.count
+        body = stream.to_bytes(2, "little") + aux.to_bytes(2, "little") + number.to_bytes(8, "little") + record
+        at = HEADER + number * ENTRY
+        self.map[at : at + ENTRY] = zlib.crc32(body).to_bytes(4, "little") + body
+        self.header["entries"] = number + 1
+
+    def flush(self) -> None:
+        """Push what was written through to the disk."""
+        end = HEADER + self.count * ENTRY
+        start = self._flushed & ~(mmap.PAGESIZE - 1)
+        if end > self._flushed:
+            self.map.flush(start, end - start)
+            self.map.flush(0, HEADER)
+            self._flushed = end
+
+    def seal(self) -> None:
+        """End the file: state, length, through to the disk. The mapping stays usable until the writer is dropped."""
+        self.header["sealed_utc_ns"] = time.time_ns()
+        self.header["state"] = SEALED
+        end = HEADER + self.count * ENTRY
+        self.map.flush()
+        handle = os.open(self.path, os.O_RDWR)
+        try:
+            os.ftruncate(handle, end)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record of a journal. `record` is a copy, of the stream's dtype."""
+
+    number: int
+    stream: Stream
+    index: int
+    aux: int
+    record: np.void
+
+
+class Reader:
+    """A journal file, read. Iterating gives entries up to the first bad one; then `problem` says what was wrong ('' if nothing)."""
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        try:
+            self._data = self.path.read_bytes()
+        except OSError as error:
+            raise JournalError(f"journal {path}: {error.strerror}") from None
+        if len(self._data) < HEADER:
+            raise JournalError(f"journal {path}: is shorter than a header")
+        self.header = np.frombuffer(self._data, journal_dtype, 1)[0]
+        if int(self.header["magic"]) != MAGIC:
+            raise JournalError(f"journal {path}: is not a journal of hftd")
+        if int(self.header["version"]) != VERSION or int(self.header["schema"]) != SCHEMA:
+            raise JournalError(f"journal {path}: was written by another version, whose records look different")
+        self.state = STATES.get(int(self.header["state"]), "?")
+        self.instance = bytes(self.header["instance"]).rstrip(b"\0").decode()
+        self.clock = self.header["clock"]
+        self.problem = ""
+        try:
+            self.streams: dict[str, Any] = json.loads(bytes(self.header["text"]).rstrip(b"\0"))["streams"]
+        except (ValueError, KeyError):
+            self.streams = {}
+
+    def __iter__(self) -> Iterator[Entry]:
+        self.problem = ""
+        promised = int(self.header["entries"])
+        for number in range((len(self._data) - HEADER) // ENTRY):
+            at = HEADER + number * ENTRY
+            body = self._data[at + 4 : at + ENTRY]
+            stored = int.from_bytes(self._data[at : at + 4], "little")
+            if number >= promised and stored == 0:
+                return
+            if zlib.crc32(body) != stored:
+                self.problem = f"entry {number}: checksum is wrong"
+                return
+            code, aux, found = (int.from_bytes(body[a:b], "little") for a, b in ((0, 2), (2, 4), (4, 12)))
+            if found != number or code >> 8 not in KINDS:
+                self.problem = f"entry {number}: says it is number {found} of stream {code:#x}"
+                return
+            stream = Stream(code >> 8)
+            yield Entry(number, stream, code & 255, aux, np.frombuffer(body[12:], KINDS[stream], 1)[0])
+        if number_short := promised - (len(self._data) - HEADER) // ENTRY:
+            if number_short > 0:
+                self.problem = f"{number_short} of {promised} entries are missing at the end"
+
+
+def read_journal(path: str | os.PathLike) -> Reader:
+    """Return a journal file's reader; iterate it for the entries. Raises JournalError where it is no journal at all."""
+    return Reader(path)
+
+
+def seal_crashed(directory: Path, instance: str) -> list[tuple[Path, int]]:
+    """Seal the files that a dead recorder of this instance left OPEN as CRASHED, behind their last good entry; return (path,
+    entries).
+
+    The caller is the only recorder of the instance (the daemon's lock).
+    """
+    sealed = []
+    for path in sorted(directory.glob(f"{instance}-*.journal")):
+        try:
+            with path.open("r+b") as file:
+                head = bytearray(file.read(HEADER))
+                if len(head) < HEADER:
+                    continue
+                header = np.frombuffer(head, journal_dtype, 1)[0]
+                if int(header["magic"]) != MAGIC or int(header["state"]) != OPEN:
+                    continue
+                if bytes(header["instance"]).rstrip(b"\0").decode() != instance:
+                    continue
+                good = sum(1 for _ in read_journal(path)) if int(header["schema"]) == SCHEMA else int(header["entries"])
+                header["entries"], header["state"], header["sealed_utc_ns"] = good, CRASHED, time.time_ns()
+                file.seek(0)
+                file.write(head)
+                file.truncate(HEADER + good * ENTRY)
+                file.flush()
+                os.fsync(file.fileno())
+                sealed.append((path, good))
+        except OSError:
+            continue
+    return sealed

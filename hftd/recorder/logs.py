@@ -1,0 +1,276 @@
+"""Words for codes: log records, denials, rejections and error counts become structlog JSON, one object a line, in
+`log_dir/hftd.jsonl`.
+
+Hot code stores a code and four integers; what they mean stands in SENTENCES, and nowhere else. `ts` is the record's own time,
+from its ticks. Every line has `ts`, `level`, `agent`, `event` (the sentence) and its integers under their names.
+
+Writing: lines are flushed to the kernel after each batch (nothing is lost when a process dies), to the disk once a second while
+there is something new, at rotation and at the end. At FILE_BYTES the file becomes `hftd.jsonl.1`, and so on up to KEPT. When the
+disk is full the lines are counted and dropped: logging never stops trading. At most BURST lines of one code in a second; then
+one line says how many were held back.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from hftd.core.fixed import to_text
+from hftd.msg import ids
+from hftd.msg.enums import DENY_TEXT, DenyReason, ExecType, LogCode
+
+FILE_BYTES = 32 << 20
+KEPT = 5
+BURST = 50
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
+    LogCode.FEED_GAP: ("warning", "market data gap: message {expected} is missing", ("expected", "highest", "gaps", "given_up")),
+    LogCode.FEED_RECOVERED: ("info", "market data gap filled up to message {expected}", ("expected", "highest", "recovered", "")),
+    LogCode.FEED_SESSION: ("info", "market data session began, next message {expected}", ("expected", "highest", "sessions", "")),
+    LogCode.FEED_END: ("info", "market data session ended at message {expected}", ("expected", "highest", "ends", "")),
+    LogCode.FEED_BAD_PACKET: ("warning", "malformed market data packets dropped", ("why", "length", "", "")),
+    LogCode.FEED_BAD_MESSAGE: ("warning", "market data messages refused", ("type", "detail", "", "")),
+    LogCode.BOOK_TAINTED: ("warning", "a message contradicts the book of instrument {instrument}", ("instrument", "why", "", "")),
+    LogCode.ORDER_DENIED: ("warning", "orders refused before they were sent", ("reason", "cl_ord_id", "", "")),
+    LogCode.ORDER_REJECTED: ("warning", "orders rejected by the venue", ("reason", "cl_ord_id", "", "")),
+    LogCode.SESSION_UP: ("info", "venue session is up", ("a", "b", "c", "d")),
+    LogCode.SESSION_LOST: ("error", "venue session is lost", ("a", "b", "c", "d")),
+    LogCode.RING_FULL: ("error", "a ring was full", ("ring", "times", "c", "d")),
+    LogCode.CONSUMER_DETACHED: ("error", "a consumer was too slow and was detached", ("who", "times", "c", "d")),
+    LogCode.KILL: ("error", "the kill switch is set", ("a", "by", "c", "d")),
+    LogCode.GATEWAY_REFUSED: ("error", "the gateway refused an order that risk did not approve", ("reason", "cl_ord_id", "c", "d")),
+    LogCode.VENUE_BAD_MESSAGE: ("warning", "messages of the venue that do not fit", ("why", "detail", "c", "d")),
+    LogCode.STRATEGY_ERROR: ("error", "strategy {strategy} is dead or hung: its orders are cancelled",
+                             ("strategy", "pid", "state", "")),
+    LogCode.CAPACITY: ("error", "a table is full", ("which", "detail", "c", "d")),
+}  # fmt: skip
+"""Code -> level, sentence, names of a, b, c, d ('' left out)."""
+
+LEVEL_OF_EXEC = {
+    ExecType.FILL: "info", ExecType.REJECTED: "warning", ExecType.BROKEN: "error", ExecType.UNKNOWN: "error",
+    ExecType.CANCEL_REJECTED: "warning", ExecType.REPLACE_REJECTED: "warning", ExecType.DENIED: "warning",
+}  # fmt: skip
+WORDS_OF_EXEC = {
+    ExecType.NEW: "accepted", ExecType.FILL: "filled", ExecType.CANCELED: "canceled", ExecType.REPLACED: "replaced",
+    ExecType.REJECTED: "rejected by the venue", ExecType.DENIED: "denied", ExecType.CANCEL_REJECTED: "cancel refused",
+    ExecType.CANCEL_PENDING: "cancel pending", ExecType.REPLACE_REJECTED: "replace refused", ExecType.BROKEN: "fill broken",
+    ExecType.RESTATED: "restated", ExecType.UNKNOWN: "unknown: the session was lost", ExecType.MODIFIED: "modified by the venue",
+}  # fmt: skip
+
+
+class RotatingFile:
+    """A file of lines that starts anew at `size` bytes and keeps `kept` old ones. Never raises on write: `failed` counts."""
+
+    def __init__(self, path: Path, size: int = FILE_BYTES, kept: int = KEPT):
+        self.path, self.size, self.kept = path, size, kept
+        self.failed = 0
+        self._handle = -1
+        self._length = 0
+        self._dirty = False
+        self._pending: list[bytes] = []
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._length = os.fstat(self._handle).st_size
+        except OSError:
+            self._handle = -1
+
+    def write(self, line: str) -> None:
+        """Keep a line for the next `flush`."""
+        self._pending.append(line.encode() + b"\n")
+
+    def flush(self) -> int:
+        """Write the lines kept; return how many. Lines that cannot be written are counted and dropped."""
+        count = len(self._pending)
+        if not count:
+            return 0
+        data = b"".join(self._pending)
+        self._pending.clear()
+        if self._length + len(data) > self.size and self._length:
+            self._rotate()
+        if self._handle < 0:
+            self._open()
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._handle, view) :]
+        except OSError:
+            self.failed += count
+            return 0
+        self._length += len(data)
+        self._dirty = True
+        return count
+
+    def sync(self) -> None:
+        """Push what was written through to the disk."""
+        if self._dirty and self._handle >= 0:
+            try:
+                os.fdatasync(self._handle)
+                self._dirty = False
+            except OSError:
+                pass
+
+    def close(self) -> None:
+        """Write, sync and close."""
+        self.flush()
+        self.sync()
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def _rotate(self) -> None:
+        self.sync()
+        if self._handle >= 0:
+            os.close(self._handle)
+        try:
+            for number in range(self.kept, 0, -1):
+                older = self.path.with_name(f"{self.path.name}.{number}")
+                newer = self.path if number == 1 else self.path.with_name(f"{self.path.name}.{number - 1}")
+                if newer.exists():
+                    os.replace(newer, older)
+        except OSError:
+            self.failed += 1
+        self._length = 0
+        self._open()
+
+
+def in_order(logger: Any, name: str, facts: Any) -> Any:
+    """Put what people read first, first (a structlog processor)."""
+    first = {key: facts.pop(key) for key in ("ts", "level", "agent", "event") if key in facts}
+    return {**first, **facts}
+
+
+class LineWriter:
+    """What structlog hands its finished lines to."""
+
+    def __init__(self, file: RotatingFile):
+        self._file = file
+
+    def msg(self, line: str) -> None:
+        """Take one line of any level."""
+        self._file.write(line)
+
+    debug = info = warning = error = critical = log = msg
+
+
+def stamp(utc_ns: int) -> str:
+    """Return a UTC time with nanoseconds, as ISO 8601."""
+    seconds, rest = divmod(int(utc_ns), 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
+
+
+class Logs:
+    """The log of one daemon. All methods are cold, and called by the recorder alone."""
+
+    def __init__(self, file: RotatingFile, level: str, instance: str, names: dict[int, str], symbols: Callable[[int], str]):
+        """names: mark index -> agent's name. symbols: instrument index -> symbol."""
+        self.file, self.level, self.names, self.symbols = file, LEVELS[level], names, symbols
+        self.lines = self.held = 0
+        self._bursts: dict[Any, int] = {}
+        self._second = 0
+        self._logger = structlog.wrap_logger(
+            LineWriter(file), processors=[in_order, structlog.processors.JSONRenderer(default=str)], wrapper_class=structlog.BoundLogger
+        ).bind(instance=instance)
+
+    def say(self, level: str, agent: str, event: str, utc_ns: int | None = None, kind: Any = None, **facts: Any) -> None:
+        """Write one line. kind: lines of one kind are limited to BURST a second (default: the event)."""
+        if LEVELS[level] < self.level:
+            return
+        at = time.time_ns() if utc_ns is None else utc_ns
+        second = time.time_ns() // 1_000_000_000
+        if second != self._second:
+            self._release(second)
+        kind = (agent, event if kind is None else kind)
+        seen = self._bursts.get(kind, 0) + 1
+        self._bursts[kind] = seen
+        if seen > BURST:
+            self.held += 1
+            return
+        self._write(level, at, agent, event, facts)
+
+    def _release(self, second: int) -> None:
+        for (agent, kind), seen in self._bursts.items():
+            if seen > BURST:
+                self._write("warning", time.time_ns(), agent, "more lines of a kind were held back", {
+                    "kind": str(kind), "count": seen - BURST})  # fmt: skip
+        self._bursts.clear()
+        self._second = second
+
+    def _write(self, level: str, utc_ns: int, agent: str, event: str, facts: dict[str, Any]) -> None:
+        self._logger.msg(event, ts=stamp(utc_ns), level=level, agent=agent, **facts)
+        self.lines += 1
+
+    def end(self) -> None:
+        """Say what was held back and close the file."""
+        self._release(0)
+        self.file.close()
+
+    # ------------------------------------------------------------ records
+
+    def log_record(self, record, utc_ns: int) -> None:
+        """Write an agent's log record (log_dtype)."""
+        agent = self.names.get(int(record["role"]), str(int(record["role"])))
+        self.coded(int(record["code"]), agent, [int(record[name]) for name in "abcd"], utc_ns)
+
+    def coded(self, code: int, agent: str, values: list[int], utc_ns: int, **more: Any) -> None:
+        """Write the sentence of a LogCode with its integers."""
+        try:
+            known = LogCode(code)
+            level, sentence, names = SENTENCES[known]
+        except (ValueError, KeyError):
+            self.say("warning", agent, f"unknown log code {code}", utc_ns, code=code, a=values[0], b=values[1])
+            return
+        facts: dict[str, Any] = {name: value for name, value in zip(names, values) if name}
+        sentence = sentence.format(**facts)
+        if known == LogCode.FEED_GAP and facts.get("given_up"):
+            sentence = f"market data gap given up at message {facts['expected']}: the books are stale"
+        if "cl_ord_id" in facts:
+            facts["cl_ord_id"] = ids.text(facts["cl_ord_id"])
+        if known == LogCode.ORDER_DENIED:
+            facts["reason"], facts["text"] = deny_words(facts["reason"])
+        if known == LogCode.BOOK_TAINTED:
+            facts["symbol"] = self.symbols(facts["instrument"])
+        if known == LogCode.KILL and facts.get("by"):
+            facts["by"] = int(facts["by"]).to_bytes(8, "little", signed=True).rstrip(b"\0 ").decode("ascii", "replace")
+        self.say(level, agent, sentence, utc_ns, kind=known.name, code=known.name, **facts, **more)
+
+    def report(self, record, utc_ns: int, denied: bool) -> None:
+        """Write a report or denial (report_dtype) at its level: fills info, refusals warning, the rest debug."""
+        kind = int(record["exec_type"])
+        try:
+            exec_type = ExecType(kind)
+        except ValueError:
+            self.say("warning", "gateway", f"unknown report type {kind}", utc_ns)
+            return
+        level = LEVEL_OF_EXEC.get(exec_type, "debug")
+        if LEVELS[level] < self.level:
+            return
+        facts: dict[str, Any] = {
+            "order": ids.text(int(record["cl_ord_id"])), "symbol": self.symbols(int(record["instrument"])),
+            "side": "sell" if int(record["flags"]) & 1 else "buy", "qty": int(record["qty"]), "px": to_text(int(record["px"])),
+            "leaves": int(record["leaves_qty"]),
+        }  # fmt: skip
+        refused = exec_type == ExecType.DENIED or (denied and exec_type == ExecType.CANCEL_REJECTED)
+        if refused:
+            facts["reason"], facts["text"] = deny_words(int(record["venue_id"]))
+        elif exec_type in (ExecType.FILL, ExecType.BROKEN):
+            facts["match"] = int(record["venue_id"])
+        elif exec_type == ExecType.REJECTED:
+            facts["reason"] = int(record["venue_id"])
+        agent = "risk" if denied else "gateway"
+        self.say(level, agent, f"order {WORDS_OF_EXEC[exec_type]}", utc_ns, kind=(exec_type, facts.get("reason")), **facts)
+
+
+def deny_words(reason: int) -> tuple[str, str]:
+    """Return a DenyReason's name and its text."""
+    try:
+        known = DenyReason(reason)
+    except ValueError:
+        return str(reason), "unknown reason"
+    return known.name, DENY_TEXT[known]

@@ -1,0 +1,386 @@
+"""The recorder agent: taps on every ring, the open journal file, log lines, the day's ledger, the metrics endpoint. Goes last.
+
+Its compiled turn only copies (loop.py). Here, between slices and at most every millisecond, Python looks at the entries that are
+new: log records, refusals and rejections become lines; the rest needs nothing. It parks a millisecond when there is nothing to
+do: its rings hold far more than a millisecond's records, and nobody waits for it.
+
+At the end it waits until every other agent is gone, takes what they left in the rings, seals the journal; and where the supervisor
+is gone too, it ends what still runs after a grace time and removes the shared memory, so that nothing of the instance remains.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+
+from hftd.control.config import Config, log_dir
+from hftd.core import clock as clocks
+from hftd.core.agent import Agent, alive
+from hftd.core.idle import PARK, set_idle
+from hftd.core.memory import address, block, records, set_span
+from hftd.msg.enums import AgentState, ExecType, Reason, Role
+from hftd.msg.records import INSTRUMENT_ANNOUNCED, log_dtype, report_dtype
+from hftd.recorder import journal, loop
+from hftd.recorder.journal import HEADER, JournalError, Stream, stream_code
+from hftd.recorder.logs import Logs, RotatingFile
+from hftd.recorder.loop import recorder_agent_dtype
+from hftd.recorder.metrics import Endpoint
+from hftd.recorder.taps import ENTRY, crc_tables, entry_dtype
+from hftd.risk import ledger
+from hftd.shm import map as shared
+from hftd.shm import ring
+from hftd.shm.errlog import ROWS
+from hftd.shm.map import PLACE_RECORDER
+
+PARK_NS = 1_000_000
+LINES_MAX = 2_000
+"""Entries looked at for log lines between two slices; a flood beyond it is in the journal, and its lines are counted as held."""
+
+SECOND = 1_000_000_000
+ERRORS_NS = 100_000_000
+CLOCK_NS = 60 * SECOND
+GRACE_S = 10.0
+"""After the stop's own time-out, and without a supervisor: what still runs is ended."""
+
+TOLD = (ExecType.FILL, ExecType.REJECTED, ExecType.DENIED, ExecType.CANCEL_REJECTED, ExecType.REPLACE_REJECTED, ExecType.BROKEN,
+        ExecType.UNKNOWN)  # fmt: skip
+
+
+class RecorderAgent(Agent):
+    """The recorder, in a process of its own."""
+
+    role = Role.RECORDER
+
+    def __init__(self, config: Config, memory, index: int = 0):
+        super().__init__(config, memory, index)
+        self._handle = records(recorder_agent_dtype, 1)
+        self.handle = self._handle[0]
+        self.counters = memory["recorder"]["counters"][0]
+        self.taps = memory["recorder"]["taps"]
+        self.supervisor = int(memory["control"].header[0]["owner_pid"])
+        self.directory = log_dir(config)
+        self.names = {shared.mark_of(role, at): name for role, at, name in shared.agents(config)} | {0: "supervisor"}
+        self.symbols: dict[int, str] = {}
+        self.writer: journal.Writer | None = None
+        self.files = 0
+        self.looked = 0
+        self.endpoint: Endpoint | None = None
+        self._tables = crc_tables()
+        self._scrap = block(2048 * ENTRY + HEADER)
+        self._scrap_entries = np.frombuffer(self._scrap, entry_dtype, 2048, HEADER)
+        self._errors_seen: dict[int, int] = {}
+        self._states: dict[int, int] = {}
+        self._next_second = self._next_errors = self._next_clock = 0
+        self._ledger = ""
+        self._alone_since = 0.0
+        self._closed = False
+
+    def kernel(self):
+        return loop.kernel()
+
+    # ------------------------------------------------------------ open
+
+    def open(self) -> None:
+        """Seal what a crash left, join every ring, begin a journal file and the log."""
+        set_idle(self.waiting, PARK, spins=0, yields=0, park_ns=PARK_NS)
+        config, instance = self.config, self.config.daemon.name
+        self.logs = Logs(RotatingFile(self.directory / "hftd.jsonl"), config.recorder.level, instance, self.names, self.symbol)
+        self._load_symbols()
+        handle = self.handle
+        handle["tables_at"] = self._tables.ctypes.data
+        handle["counters_at"] = self.memory["recorder"].address("counters")
+        set_span(handle["taps"], self.memory["recorder"].address("taps"), self.memory["recorder"].parts["taps"].count)
+        for at, (name, code) in enumerate(self._streams().items()):
+            segment = self.memory[name]
+            ring.open_consumer(handle["consumers"][at], segment, PLACE_RECORDER, gating=False, from_start=True)
+            self.taps[at]["stream"], self.taps[at]["capacity"] = code, segment.parts["slots"].count
+            self.taps[at]["lost"] = 0
+            handle["count"] = at + 1
+        if config.recorder.journal:
+            for path, entries in journal.seal_crashed(self.directory, instance):
+                self.logs.say("error", "recorder", "a journal was left open by a crash: sealed at its last good entry",
+                              path=str(path), entries=entries)  # fmt: skip
+        self._next_file()
+        if config.recorder.metrics:
+            self.endpoint = Endpoint(config, self.memory)
+        self.logs.say("info", "recorder", "recorder started", layout=int(self.run["layout"]), config=config.path,
+                      journal=str(self.writer.path) if self.writer else "", agents=list(self.names.values()))  # fmt: skip
+        self.logs.file.flush()
+        self.ready()
+
+    def _streams(self) -> dict[str, int]:
+        """Return every tapped ring's name and stream code."""
+        made = {"ring.order": stream_code(Stream.ORDER), "ring.report": stream_code(Stream.REPORT),
+                "ring.deny": stream_code(Stream.DENY)}  # fmt: skip
+        for role, index, _ in shared.agents(self.config):
+            if role == Role.STRATEGY:
+                made[f"ring.intent.{index}"] = stream_code(Stream.INTENT, index)
+        for role, index, _ in shared.agents(self.config):
+            mark = shared.mark_of(role, index)
+            made[f"ring.log.{mark}"] = stream_code(Stream.LOG, mark)
+        return made
+
+    def _next_file(self) -> None:
+        """Aim the drain at a new journal file, or at private memory where there is none."""
+        if self.writer is not None:
+            self.writer.seal()
+            self.writer = None
+        handle = self.handle
+        if self.config.recorder.journal:
+            names = {code: name for name, code in self._streams().items()}
+            try:
+                self.writer = journal.Writer(self.directory, self.config.daemon.name, int(self.run["epoch"]) or time.time_ns(),
+                                             self._free_number(), clocks.snapshot(self.clock), names)  # fmt: skip
+            except JournalError as error:
+                self.counters["journal_failed"] = int(self.counters["journal_failed"]) + 1
+                self.logs.say("error", "recorder", "no journal is written", why=str(error))
+        self.looked = 0
+        if self.writer is None:
+            at = address(self._scrap)
+            self._scrap_entries["crc"][:] = 0
+            set_span(handle["target"], at + HEADER, len(self._scrap_entries))
+            handle["committed_at"], handle["next"], handle["limit"] = at, 0, len(self._scrap_entries)
+            return
+        writer = self.writer
+        self.counters["journal_files"] = int(self.counters["journal_files"]) + 1
+        set_span(handle["target"], writer.base, writer.capacity)
+        handle["committed_at"], handle["limit"] = writer.committed_at, writer.capacity
+        for at in self.symbols:
+            writer.append(stream_code(Stream.SYMBOL), at, self.memory["market"]["instruments"][at : at + 1].tobytes())
+        handle["next"] = self.looked = writer.count
+
+    def _free_number(self) -> int:
+        """Return the number of the next file: past those an earlier recorder of this run wrote."""
+        while True:
+            self.files += 1
+            epoch = int(self.run["epoch"])
+            stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(epoch / 1e9))
+            pattern = f"{self.config.daemon.name}-{stamp}.{epoch // 1_000_000 % 1000:03d}-{self.files:04d}.journal"
+            if not epoch or not (self.directory / pattern).exists():
+                return self.files
+
+    # ------------------------------------------------------------ cold
+
+    def on_reason(self, reason: int) -> None:
+        """The target is full: look at what is new in it, then begin the next."""
+        if reason == Reason.RELOAD:
+            self._look()
+            self._next_file()
+
+    def cold(self, now_ns: int) -> None:
+        self._look()
+        if self.writer is None and self.looked:
+            self._reset_scrap()
+        if self.endpoint is not None:
+            self.endpoint.poll(now_ns)
+            self.counters["scrapes"] = self.endpoint.scrapes
+        if now_ns >= self._next_errors:
+            self._next_errors = now_ns + ERRORS_NS
+            self._load_symbols()
+            self._tell_errors()
+            self._tell_states()
+            self._measure_lag()
+        if now_ns >= self._next_second:
+            self._next_second = now_ns + SECOND
+            self._each_second(now_ns)
+        self._count()
+
+    def _reset_scrap(self) -> None:
+        self.counters["unjournaled"] = int(self.counters["unjournaled"]) + self.looked
+        self._scrap_entries["crc"][: self.looked] = 0
+        self.handle["next"] = self.looked = 0
+
+    def _look(self) -> None:
+        """Turn the new entries that people want to read into lines."""
+        end = int(self.handle["next"])
+        begin = self.looked
+        if end == begin:
+            return
+        self.looked = end
+        entries = self.writer.entries if self.writer is not None else self._scrap_entries
+        new = entries[begin:end]
+        kinds = new["stream"] >> 8
+        wanted = kinds == Stream.LOG
+        reports = np.flatnonzero((kinds == Stream.REPORT) | (kinds == Stream.DENY))
+        if len(reports):
+            told = TOLD if self.logs.level > 10 else tuple(ExecType)
+            types = new["record"][reports, report_dtype.fields["exec_type"][1]]
+            wanted[reports] = np.isin(types, [int(kind) for kind in told])
+        chosen = np.flatnonzero(wanted)
+        self.logs.held += max(len(chosen) - LINES_MAX, 0)
+        clock = clocks.snapshot(self.clock)
+        for at in chosen[:LINES_MAX]:
+            body = new["record"][at].tobytes()
+            if kinds[at] == Stream.LOG:
+                record = np.frombuffer(body, log_dtype)[0]
+                self.logs.log_record(record, utc_of(clock, int(record["ts"])))
+            else:
+                record = np.frombuffer(body, report_dtype)[0]
+                self.logs.report(record, utc_of(clock, int(record["ts_recv"])), bool(kinds[at] == Stream.DENY))
+
+    def symbol(self, instrument: int) -> str:
+        """Return an instrument's symbol, or its number where it has none yet."""
+        if instrument not in self.symbols:
+            self._load_symbols()
+        return self.symbols.get(instrument, f"#{instrument}")
+
+    def _load_symbols(self) -> None:
+        """Take note of instruments announced since the last look; they become journal entries."""
+        rows = self.memory["market"]["instruments"]
+        flags = np.asarray(rows["flags"])
+        if np.count_nonzero(flags & INSTRUMENT_ANNOUNCED) == len(self.symbols):
+            return
+        for at in np.flatnonzero(flags & INSTRUMENT_ANNOUNCED):
+            at = int(at)
+            if at in self.symbols:
+                continue
+            self.symbols[at] = ledger.symbol_text(int(rows[at]["symbol"]))
+            self._append(stream_code(Stream.SYMBOL), at, rows[at : at + 1].tobytes())
+
+    def _append(self, stream: int, aux: int, record: bytes) -> None:
+        """Append an entry of our own to the journal; it never makes it full (the drain needs one free)."""
+        if self.writer is None or self.writer.count + 1 >= self.writer.capacity:
+            return
+        self.writer.append(stream, aux, record)
+        self.handle["next"] = self.writer.count
+        if self.looked == self.writer.count - 1:
+            self.looked = self.writer.count
+
+    def _tell_errors(self) -> None:
+        """Write a line for every distinct error whose count grew (hot code counts errors in shared memory, and nothing else)."""
+        errors = self.memory["control"]["errors"]
+        counts = np.asarray(errors["count"])
+        clock = clocks.snapshot(self.clock)
+        for at in np.flatnonzero(counts):
+            at, count = int(at), int(counts[at])
+            before = self._errors_seen.get(at, 0)
+            if count == before:
+                continue
+            self._errors_seen[at] = count
+            row = errors[at]
+            agent = self.names.get(at // ROWS, str(at // ROWS))
+            self.logs.coded(int(row["code"]), agent, [int(row["a"]), int(row["b"]), 0, 0], utc_of(clock, int(row["last"])),
+                            times=count - before, total=count)  # fmt: skip
+
+    def _tell_states(self) -> None:
+        """Write a line when an agent's state changes."""
+        marks = self.memory["control"]["marks"]
+        for at, name in self.names.items():
+            if at == 0:
+                continue
+            state = int(marks[at]["state"])
+            if state != self._states.get(at, 0):
+                self._states[at] = state
+                level = "error" if state == AgentState.FAILED else "warning" if state == AgentState.DEGRADED else "info"
+                self.logs.say(level, name, f"agent is {AgentState(state).name}", pid=int(marks[at]["pid"]),
+                              starts=int(marks[at]["starts"]), core=int(marks[at]["core"]))  # fmt: skip
+
+    def _measure_lag(self) -> None:
+        for at, name in enumerate(self._streams()):
+            tap = self.taps[at]
+            lag = max(int(self.memory[name]["control"][0]["tail"]) - int(self.handle["consumers"][at]["next"]), 0)
+            tap["lag"] = lag
+            tap["lag_peak"] = max(int(tap["lag_peak"]), lag)
+            lost = int(tap["lost"])
+            if lost != self._states.get(-1 - at, 0):
+                self.logs.say("error", "recorder", "records were overwritten before they were read", ring=name, lost=lost)
+                self._states[-1 - at] = lost
+
+    def _each_second(self, now_ns: int) -> None:
+        if self.writer is not None:
+            self.writer.flush()
+        if now_ns >= self._next_clock:
+            self._next_clock = now_ns + CLOCK_NS
+            self._append(stream_code(Stream.CLOCK), 0, clocks.snapshot(self.clock).tobytes())
+        self._save_ledger()
+        self.logs.file.sync()
+
+    def _save_ledger(self, durable: bool = False) -> None:
+        facts = str(ledger.snapshot(self.memory))
+        if facts == self._ledger and not durable:
+            return
+        try:
+            ledger.save(self.config, self.memory, durable)
+        except OSError as error:
+            self.logs.say("error", "recorder", "the day's ledger was not written", why=str(error))
+            return
+        self._ledger = facts
+        self.counters["ledger_saves"] = int(self.counters["ledger_saves"]) + 1
+
+    def _count(self) -> None:
+        counters = self.counters
+        written = self.logs.file.flush()
+        counters["lines"] = int(counters["lines"]) + written
+        counters["lines_held"], counters["log_failed"] = self.logs.held, self.logs.file.failed
+        if self.writer is not None:
+            counters["journal_entries"] = self.writer.count
+            counters["journal_bytes"] = HEADER + self.writer.count * ENTRY
+
+    # ------------------------------------------------------------ the end
+
+    def stop(self) -> bool:
+        """Wait for every other agent; without a supervisor, not for ever."""
+        waiting = self._others()
+        if waiting and not alive(self.supervisor):
+            self._alone_since = self._alone_since or time.monotonic()
+            if time.monotonic() - self._alone_since > self.config.daemon.stop_timeout_s + GRACE_S:
+                self._end_rest(waiting)
+                return False
+        return not waiting
+
+    def _others(self) -> list[int]:
+        """Return the pids of the daemon's other agents that are alive."""
+        marks = self.memory["control"]["marks"]
+        pids = {int(marks[at]["pid"]) for at in self.names if at != int(Role.RECORDER)} - {0, os.getpid()}
+        return sorted(pid for pid in pids if alive(pid))
+
+    def _end_rest(self, pids: list[int]) -> None:
+        """The supervisor is gone and these did not end by themselves: they may not outlive the daemon."""
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text().startswith("hftd"):
+                    self.logs.say("error", "recorder", "an agent did not end: killed", pid=pid)
+                    os.kill(pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Take what is left in the rings, seal the journal, end the log; remove the memory where nobody else will."""
+        if self._closed or not hasattr(self, "logs"):
+            return
+        self._closed = True
+        kernel = self.kernel()
+        set_idle(self.waiting, PARK, spins=1 << 30, yields=0)
+        for _ in range(100_000):
+            before = int(self.counters["entries"])
+            reason = kernel(self.handle, self.mark, self.waiting, 1)
+            if reason not in (Reason.SLICE, Reason.STOP):
+                self.on_reason(reason)
+            elif int(self.counters["entries"]) == before:
+                break
+            else:
+                self._look()
+        self._tell_errors()
+        self._tell_states()
+        self._measure_lag()
+        self._save_ledger(durable=True)
+        alone = not alive(self.supervisor)
+        self.logs.say("info", "recorder", "recorder ended", entries=int(self.counters["entries"]), lost=int(self.counters["lost"]),
+                      supervisor="gone: shared memory removed" if alone else "there")  # fmt: skip
+        self._count()
+        if self.writer is not None:
+            self.writer.seal()
+        if self.endpoint is not None:
+            self.endpoint.close()
+        self.logs.end()
+        if alone:
+            self.memory.unlink()
+
+
+def utc_of(clock, ticks: int) -> int:
+    """Return UTC nanoseconds of a counter reading; now, where the record carries none."""
+    if ticks <= 0:
+        return time.time_ns()
+    return int(clock["utc_origin_ns"]) + ((ticks - int(clock["tsc_origin"])) * int(clock["mult"]) >> 32)
+
