@@ -41,7 +41,8 @@ class Exchange:
         self.process = subprocess.Popen(
             [
                 sys.executable, "-m", "hftd", "sim",
-                "--line-a", f"{self.group}:{self.udp}", "--line-b", f"{self.group}:{self.udp + 1}", "--ouch-port", str(self.tcp), "--request-port", str(self.request), "--glimpse-port", str(self.glimpse),
+                "--line-a", f"{self.group}:{self.udp}", "--line-b", f"{self.group}:{self.udp + 1}",
+                "--ouch-port", str(self.tcp), "--request-port", str(self.request), "--glimpse-port", str(self.glimpse),
                 "--ledger", str(self.ledger), *arguments,
             ],
             stdout=self._output, stderr=self._output, stdin=subprocess.DEVNULL, cwd=ROOT,
