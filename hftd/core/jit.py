@@ -11,7 +11,7 @@ Environment, read once at import, part of every kernel's digest:
 
 import os
 
-from numba import config, njit
+from numba import config, njit, types
 
 from hftd.core.cache import SealedCache
 
@@ -24,9 +24,25 @@ CHECKED = os.environ.get("HFTD_CHECKED", "") not in ("", "0")
 _registry: list = []
 
 
+def _plain_ints(dispatcher):
+    """Let a call with a constant share the specialisation of a call with an int64.
+
+    Numba would compile a function once more for every constant it is ever called with; LLVM folds constants anyway.
+    """
+    original = dispatcher.get_call_template
+
+    def get_call_template(args, kws):
+        plain = {name: types.int64 if isinstance(kind, types.IntegerLiteral) else kind for name, kind in kws.items()}
+        return original(tuple(types.int64 if isinstance(kind, types.IntegerLiteral) else kind for kind in args), plain)
+
+    dispatcher.get_call_template = get_call_template
+    return dispatcher
+
+
 def leaf(function):
     """Compile a small function so that it melts into whatever calls it."""
-    return njit(function, forceinline=True, error_model="numpy")
+    made = njit(function, forceinline=True, error_model="numpy")
+    return made if INTERPRETED else _plain_ints(made)
 
 
 def hot(function=None, *, salt: str = ""):
@@ -36,6 +52,7 @@ def hot(function=None, *, salt: str = ""):
     dispatcher = njit(function, error_model="numpy")
     if INTERPRETED:
         return dispatcher
+    _plain_ints(dispatcher)
     dispatcher._cache = SealedCache(function, f"{salt}|checked={CHECKED}")
     _registry.append(dispatcher)
     return dispatcher

@@ -49,23 +49,6 @@ def cold_wanted(x):
 
 
 @hot
-def turn(x, now):
-    """One turn. Returns how many things it did."""
-    elapsed = elapsed_ns(x, now)
-    advance(x, elapsed)
-    work = 0
-    for a in range(1, x.account_count):
-        work += listen(x, a, now)
-    if x.holding == 0 and x.done == 0:
-        work += follow(x, elapsed)
-    for a in range(1, x.account_count):
-        work += tell(x, a, now)
-    work += flush(x, now)
-    work += answer(x)
-    return work
-
-
-@hot
 def wait(x, now):
     """Give the core away until something is due or comes in. Returns 1 when a listening socket or a log-in wants cold code."""
     state = x.idle
@@ -98,7 +81,17 @@ def cycle(x, until):
         now = tsc()
         if now >= until:
             return SLICE
-        work = turn(x, now)
+        elapsed = elapsed_ns(x, now)
+        advance(x, elapsed)
+        work = 0
+        for a in range(1, x.account_count):
+            work += listen(x, a, now)
+        if x.holding == 0 and x.done == 0:
+            work += follow(x, elapsed)
+        for a in range(1, x.account_count):
+            work += tell(x, a, now)
+        work += flush(x, now)
+        work += answer(x)
         x.turns += 1
         if cold_wanted(x):
             return COLD

@@ -80,24 +80,6 @@ def plan(x):
 
 
 @hot
-def perform(x):
-    """Perform the next event."""
-    if x.phase == PHASE_SOW:
-        sow(x, x.seeded)
-        x.seeded += 1
-    elif x.phase == PHASE_FLOW:
-        happen(x)
-    else:
-        at = x.data + x.position
-        size = swap16(load16(at))
-        if x.source == SOURCE_SYNTHETIC:
-            itch.set_stamp(record_at(at + 2, itch.header_dtype), x.ts)
-        history(x, at + 2, size)
-        x.position += 2 + size
-        x.number += 1
-
-
-@hot
 def advance(x, elapsed):
     """Set the venue's clock to what it says `elapsed` ns after the start; it never goes back nor past the next event."""
     now = x.next_ts
@@ -117,7 +99,19 @@ def follow(x, elapsed):
         x.ts = max(x.ts, x.next_ts)
         x.last_ts = x.ts
         x.last_due = x.next_due
-        perform(x)
+        if x.phase == PHASE_SOW:
+            sow(x, x.seeded)
+            x.seeded += 1
+        elif x.phase == PHASE_FLOW:
+            happen(x)
+        else:
+            at = x.data + x.position
+            size = swap16(load16(at))
+            if x.source == SOURCE_SYNTHETIC:
+                itch.set_stamp(record_at(at + 2, itch.header_dtype), x.ts)
+            history(x, at + 2, size)
+            x.position += 2 + size
+            x.number += 1
         plan(x)
         work += 1
     return work
