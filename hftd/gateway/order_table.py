@@ -46,7 +46,7 @@ _ROW = order_row_dtype.itemsize
 @leaf
 def bucket_of_id(key, mask):
     """Return the bucket of a 63-bit id."""
-    return ((((key ^ (key >> 32)) & 0xFFFFFFFF) * 0x9E3779B1 & 0xFFFFFFFFFFFF) >> 16) & mask
+    return ((((key ^ (key >> 32)) & 0xFFFFFFFF) * 0x1E3779B1 & 0xFFFFFFFFFFFF) >> 16) & mask
 
 
 @leaf

@@ -6,14 +6,14 @@ repeated, skipped, or written by anybody else does not match, and the gateway st
 
 Not cryptography: the enemy is a defect. Each step (exclusive or, odd multiplication, shift) is a bijection of 32 bits, so a change
 in any one word always changes the result; several changes at once escape with a chance of 2**-32. Three lanes run side by side,
-since a chain of nine multiplications would take three times as long. All arithmetic keeps the low 32 bits, so that compiled
-(wrapping) and interpreted (unbounded) integers agree.
+since a chain of nine multiplications would take three times as long. No step overflows an int64: Numba tells LLVM that signed
+arithmetic never does, so a sum that relied on wrapping would be whatever the optimiser likes.
 """
 
 from hftd.core.jit import leaf
 
 _LOW = 0xFFFFFFFF
-_A, _B, _C = 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F  # odd multipliers, from MurmurHash3 and xxHash
+_A, _B, _C = 0x45EBCA6B, 0x42B2AE35, 0x27D4EB2F  # odd, and below 2**31: a product of 63 bits never overflows
 
 
 @leaf

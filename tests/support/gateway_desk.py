@@ -1,5 +1,5 @@
-"""A desk for tests of the gateway: real shared memory, a real GatewayAgent and its compiled loop, real TCP on the loopback. The test
-plays risk, and an exchange in plain Python; both sides are stepped in turn in one thread, so nothing sleeps and nothing races.
+"""A desk for tests of the gateway: real shared memory, a real GatewayAgent and its compiled loop, real TCP on the loopback. The
+test plays risk, and an exchange in plain Python; both sides are stepped in turn in one thread, so nothing sleeps and nothing races.
 """
 
 import itertools
@@ -229,8 +229,9 @@ class GatewayDesk:
 
     # ------------------------------------------------------------ what the test plays: risk and a strategy
 
-    def send(self, kind: int = NEW, *, cl_ord_id: int = 0, px: int = PX, qty: int = 100, side: int = BUY, tif: int = 0, orig: int = 0,
-             instrument: int = 0, strategy: int = 0, flags: int = 0, ts_recv: int = 0, spoil: int = 0) -> int:  # fmt: skip
+    def send(self, kind: int = NEW, *, cl_ord_id: int = 0, px: int = PX, qty: int = 100, side: int = BUY, tif: int = 0,
+             orig: int = 0, instrument: int = 0, strategy: int = 0, flags: int = 0, ts_recv: int = 0, spoil: int = 0,
+             ) -> int:  # fmt: skip
         """Play risk: approve one order. Returns its cl_ord_id. orig: id of the order to be replaced."""
         if cl_ord_id == 0:
             self.sequence += 1

@@ -44,7 +44,8 @@ def _digits(value):
     value = ((value & 0xFFFFF00000) << 12) | (value & 0xFFFFF)
     value = ((value & 0x000FFC00000FFC00) << 6) | (value & 0x000003FF000003FF)
     value = ((value & 0x03E003E003E003E0) << 3) | (value & 0x001F001F001F001F)
-    letters = ((value + 0x7676767676767676) >> 7) & 0x0101010101010101  # 1 in each byte of 10 or more
+    above = value + 0x0606060606060606  # 16 to 37 in each byte of 10 or more
+    letters = ((above >> 4) | (above >> 5)) & 0x0101010101010101
     return swap64(value + 0x3030303030303030 + letters * 7)
 
 

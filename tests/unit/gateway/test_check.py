@@ -54,7 +54,7 @@ def plain_check(order, count):
         mixed = (((state & low) ^ (word & low)) * factor) & low
         return mixed ^ (mixed >> 15)
 
-    one, two, three = 0x85EBCA6B, 0xC2B2AE35, 0x27D4EB2F
+    one, two, three = 0x45EBCA6B, 0x42B2AE35, 0x27D4EB2F
     codes = order.instrument | order.kind << 16 | order.side << 24
     rules = order.tif | order.flags << 8 | order.strategy << 16
     a = step(step(step(count >> 32, count, one), order.cl_ord_id, two), order.cl_ord_id >> 32, three)
