@@ -284,9 +284,24 @@ class SealedCache(_Cache):
     def load_overload(self, sig, target_context):
         """Return the compiled kernel for `sig`, or None where there is no sound file for it."""
         target_context.refresh()
+        payload = self._payload(sig, target_context.codegen())
+        if payload is None:
+            return None
+        try:
+            return self._impl.rebuild(target_context, pickle.loads(payload))
+        except Exception:  # sealed by us, and still not to be rebuilt: compile anew rather than die on a cache
+            self.path(sig, target_context.codegen()).unlink(missing_ok=True)
+            return None
+
+    def image(self, sig, codegen) -> bytes | None:
+        """Return the object code of the kernel's file, for the certificate; None where there is no sound file."""
+        payload = self._payload(sig, codegen)
+        return None if payload is None else pickle.loads(payload)[0][2][0]
+
+    def _payload(self, sig, codegen) -> bytes | None:
         if not self._usable():
             return None
-        path = self.path(sig, target_context.codegen())
+        path = self.path(sig, codegen)
         try:
             with path.open("rb") as file:
                 facts = os.fstat(file.fileno())
@@ -299,11 +314,7 @@ class SealedCache(_Cache):
         if not sound or facts.st_uid != os.getuid() or stat.S_IMODE(facts.st_mode) & 0o022:
             path.unlink(missing_ok=True)
             return None
-        try:
-            return self._impl.rebuild(target_context, pickle.loads(data[SEAL:]))
-        except Exception:  # sealed by us, and still not to be rebuilt: compile anew rather than die on a cache
-            path.unlink(missing_ok=True)
-            return None
+        return data[SEAL:]
 
     def save_overload(self, sig, data):
         """Seal and write the compiled kernel, in one atomic rename."""
