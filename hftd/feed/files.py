@@ -158,8 +158,8 @@ class ItchFile:
                 held += got
                 whole = scan.add(at, held)
                 self._check(scan, done)
-                if whole:
-                    yield at, whole - (2 if scan["ended"] else 0)
+                if whole > 2 * scan["ended"]:
+                    yield at, whole - 2 * scan["ended"]
                 if progress:
                     progress(raw.tell(), self.size)
                 done += whole

@@ -29,6 +29,7 @@ from hftd.venues.nasdaq.itch50 import (
     TRADE,
     add_order_dtype,
     cross_trade_dtype,
+    header_dtype,
     noii_dtype,
     order_cancel_dtype,
     order_executed_dtype,
@@ -88,7 +89,7 @@ def decode_run(at, end):
     total = 0
     while at < end:
         length = swap16(load16(at))
-        head = record_at(at + 2, add_order_dtype)
+        head = record_at(at + 2, header_dtype)
         total += swap16(head.locate) + stamp(head) + fields_of(at + 2, load8(at + 2))
         at += 2 + length
     return total

@@ -54,11 +54,12 @@ def line_socket(text: str, interface: str, receive_buffer: int, where: str) -> s
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         made.setblocking(False)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         with suppress(OSError):
             made.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_RCVBUFFORCE", 33), receive_buffer)
         group = ipaddress.ip_address(socket.gethostbyname(host))
+        if group.is_multicast:                        # several receivers of one host may share a group, not a unicast port
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((str(group), port))
         if group.is_multicast:
             with suppress(OSError):

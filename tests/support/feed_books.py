@@ -1,0 +1,80 @@
+"""A feed without sockets for tests: bytes in, books out, with every invariant of the engine checked on the way out."""
+
+import numpy as np
+
+from hftd.core.memory import address
+from hftd.feed.build import Build, private_tables
+from hftd.venues.nasdaq.itch50 import symbol_to_int
+from hftd.venues.nasdaq.itchfeed import apply_run
+from tests.support.itch_messages import framed
+
+
+class Feed:
+    """A Build over private memory that takes messages one by one."""
+
+    def __init__(self, instruments: int = 8, levels: int = 256, orders: int = 1024, symbols: tuple[str, ...] = ()):
+        self.build = Build(private_tables(instruments, levels), orders, list(symbols))
+        self.seq = 1
+        self._buffer = bytearray(1 << 16)
+        self._at = address(self._buffer)
+
+    def apply(self, *messages: bytes) -> None:
+        """Apply messages, each a run of its own."""
+        for message in messages:
+            data = framed(message)
+            self._buffer[: len(data)] = data
+            self.seq += apply_run(self.build.agent, self._at, self._at + len(data), self.seq)
+
+    def apply_framed(self, data: bytes) -> int:
+        """Apply a run of framed messages at once; return how many they were."""
+        kept = bytearray(data)
+        at = address(kept)
+        done = int(apply_run(self.build.agent, at, at + len(kept), self.seq))
+        self.seq += done
+        return done
+
+    def counter(self, name: str) -> int:
+        """Return a counter."""
+        return int(self.build.counters[name])
+
+    def instrument(self, symbol: str) -> int:
+        """Return a symbol's index."""
+        found = np.nonzero(self.build.tables["instruments"].rows["symbol"] == symbol_to_int(symbol))[0]
+        return int(found[0])
+
+    def quote(self, instrument: int) -> tuple[int, int, int, int]:
+        """Return bid px, bid qty, ask px, ask qty of a quote cell."""
+        quote = self.build.tables["quotes"].rows[instrument]
+        assert int(quote["version"]) % 2 == 0
+        return tuple(int(quote[name]) for name in ("bid_px", "bid_qty", "ask_px", "ask_qty"))  # type: ignore[return-value]
+
+    def sides(self, instrument: int) -> tuple[list, list]:
+        """Return (bids, asks), best first: [px, [[ref, qty], …oldest first]], and check what must always hold of a book."""
+        tables, orders = self.build.tables, self.build.orders.rows
+        book = tables["books"].rows[instrument]
+        assert int(book["version"]) % 2 == 0
+        found, live = [], 0
+        for which in (0, 1):
+            side = book["sides"][which]
+            at, count, room = int(side["at"]), int(side["count"]), int(side["room"])
+            assert 0 <= count <= room
+            entries = tables["slots"].rows[at : at + count]
+            assert np.all(np.diff(entries["px"]) > 0), "a side is strictly ascending"
+            rows = []
+            for entry in entries[::-1]:
+                level = tables["levels"].rows[int(entry["level"])]
+                assert int(level["px"]) == int(entry["px"]) and int(level["side"]) == which
+                assert int(level["instrument"]) == instrument
+                queue, index, before = [], int(level["next"]), 0
+                while index:
+                    order = orders[index]
+                    assert int(order["level"]) == int(entry["level"]) and int(order["prev"]) == before and int(order["qty"]) > 0
+                    queue.append([int(order["ref"]) & ((1 << 64) - 1), int(order["qty"])])
+                    before, index = index, int(order["next"])
+                assert before == int(level["last"]) and len(queue) == int(level["orders"]) > 0
+                assert sum(qty for _, qty in queue) == int(level["qty"])
+                rows.append([abs(int(level["px"])), queue])
+                live += len(queue)
+            found.append(rows)
+        assert live == int(book["orders"])
+        return found[0], found[1]
