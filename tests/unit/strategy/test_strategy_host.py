@@ -1,0 +1,135 @@
+"""The host around a strategy: too slow, started late, started again, memory, kernel."""
+
+import numpy as np
+import pytest
+
+from hftd.feed.memory import level_dtype, slot_dtype
+from hftd.msg.enums import AgentState, BookState, DenyReason, EventKind, IntentKind, Reason
+from hftd.msg.ids import epoch_of
+from hftd.shm import ring
+from hftd.strategy.setup import StrategyAgent
+from tests.support.strategy_desk import BUY, PX, SELL, Desk
+
+
+@pytest.fixture
+def desk():
+    made = Desk()
+    made.quote()
+    return made
+
+
+def fill_feed_book(desk, instrument, bids, asks, wire_seq):
+    """Write a book into the feed's segment, as it lies between two messages. bids, asks: (px, qty, orders), best last."""
+    books, levels, slots = (np.asarray(desk.memory["books"][name]) for name in ("books", "levels", "slots"))
+    at = 1 + 100 * instrument
+    for side, rows in ((0, bids), (1, asks)):
+        books["sides"][instrument, side] = (at, len(rows), 16, 0)
+        for px, qty, orders in rows:
+            slots[at] = np.array((-px if side else px, at), slot_dtype)
+            level = np.zeros(1, level_dtype)
+            level["px"], level["qty"], level["orders"] = -px if side else px, qty, orders
+            levels[at] = level[0]
+            at += 1
+    books["events"][instrument], books["wire_seq"][instrument], books["version"][instrument] = 500, wire_seq, 12
+
+
+def detach(desk):
+    """What the feed does with a slow consumer."""
+    np.asarray(desk.memory["ring.md"]["control"])["consumers"]["state"][0, 0] = ring.DETACHED
+
+
+def test_a_strategy_that_was_too_slow_cancels_and_joins_again_with_the_feeds_books(desk):
+    """Detached: everything is canceled at once; then the feed's books are copied and older events are skipped."""
+    made, _ = desk.accepted()
+    fill_feed_book(desk, 0, [(PX - 300, 10, 1), (PX - 200, 20, 2)], [(PX + 500, 30, 3)], wire_seq=40)
+    detach(desk)
+
+    desk.idle(desk.clock)
+    assert int(desk.tape["reason"]) == Reason.OVERRUN
+    desk.collect()
+    assert [one["kind"] for one in desk.last()] == [IntentKind.CANCEL_ALL]
+    desk.agent.on_reason(int(Reason.OVERRUN))
+    desk.reopen_feed()
+
+    desk.level(BUY, PX + 100, 999, wire=38)                           # older than the copy: in it already
+    assert desk.do(5, 0, BUY, 0, PX, state=0)[0] == 2
+    desk.level(BUY, PX - 100, 50, wire=41)
+    assert desk.do(5, 0, BUY, 0, PX - 200)[:5] == [3, PX - 100, 50, 1, 20]
+    assert desk.do(5, 0, SELL, 0, PX)[:4] == [1, PX + 500, 30, 3]
+    assert (desk.saw("bid_px"), desk.saw("ask_px")) == (PX - 100, PX + 500)
+    assert desk.counters()["overruns"] == 1
+    assert desk.counters()["rejoins"] == 1
+    assert desk.order(made)["is_open"] == 1                           # until the venue says that it is canceled
+
+
+def test_a_strategy_that_starts_late_has_the_book_from_the_start():
+    """Books, last price and state are there before the first event."""
+    desk = Desk()
+    fill_feed_book(desk, 1, [(PX, 10, 1)], [(PX + 100, 30, 3)], wire_seq=7)
+    late = StrategyAgent(desk.config, desk.memory, 0)
+    late.open()
+    book = np.asarray(late.books)[1]
+    assert (int(book["bid_px"]), int(book["ask_px"]), int(book["state"])) == (PX, PX + 100, BookState.LIVE)
+    assert int(np.asarray(late.books)[0]["state"]) == BookState.EMPTY
+
+
+def test_a_restart_keeps_the_position_and_takes_a_new_epoch(desk):
+    """Two starts within the same second give different ids; what was open is risk's to cancel."""
+    made, _ = desk.accepted()
+    desk.report(2, made, px=PX, qty=40, leaves_qty=60)
+    before = int(desk.agent.segment["counters"]["epoch"][0])
+    again = StrategyAgent(desk.config, desk.memory, 0)
+    again.open()
+    row = np.asarray(again.segment["positions"])[0]
+    assert (int(row["bought_qty"]), int(row["open_buy_qty"]), int(row["open_orders"])) == (40, 0, 0)
+    assert int(again.handle["epoch"]) == before + 1
+    assert int(epoch_of(made)) != int(again.handle["epoch"])
+    assert int(again.handle["reports"]["next"]) == 2                  # goes on after the reports it has applied
+
+
+def test_lost_reports_end_trading(desk):
+    """Positions can no longer be known: everything is canceled, nothing new is sent, and it shows."""
+    np.asarray(desk.memory["ring.report"]["control"])["consumers"]["state"][0, 0] = ring.DETACHED
+    desk.idle(desk.clock)
+    assert int(desk.tape["reason"]) == Reason.BROKEN_INVARIANT
+    desk.agent.on_reason(int(Reason.BROKEN_INVARIANT))
+    assert int(desk.agent.mark["state"]) == AgentState.DEGRADED
+    assert desk.submit() == -DenyReason.STRATEGY_DISABLED
+
+
+def test_an_overwritten_slot_is_not_believed(desk):
+    """The feed went round the ring while we read: the event is not applied, the turn ends with OVERRUN."""
+    slots = desk.memory["ring.md"]["slots"]
+    place = int(desk.agent.handle["md"]["next"]) % 1024
+    np.asarray(slots["seq"])[place] = int(desk.agent.handle["md"]["next"]) + 1 + 1024
+    desk.idle(desk.clock)
+    assert int(desk.tape["reason"]) == 0                              # not ready: nothing was read
+    assert desk.saw("books") == 1
+
+
+def test_book_that_found_no_room_is_stale_until_it_is_cleared():
+    """An arena of no size: the level is refused, counted, and the strategy is told not to trust the book."""
+    desk = Desk()
+    desk.agent.handle["arena"]["end"] = desk.agent.handle["arena"]["fresh"]
+    desk.level(BUY, PX, 100)
+    assert desk.counters()["levels_refused"] == 1
+    assert desk.saw("book") == BookState.STALE
+    desk.event(EventKind.CLEAR)
+    assert desk.saw("book") == BookState.LIVE
+
+
+def test_stop_goes_on_for_one_slice_after_the_gateway(desk):
+    """What the gateway reported last must still be applied."""
+    assert desk.agent.stop() is False
+    assert desk.agent.stop() is True
+
+
+def test_duty_cycle_runs_with_the_strategy_in_it(desk):
+    """The kernel of the daemon itself, for a few turns."""
+    from hftd.core.idle import SPIN, set_idle
+
+    set_idle(desk.agent.waiting, SPIN)
+    kernel = desk.agent.kernel()
+    assert kernel(desk.agent.handle, desk.agent.mark, desk.agent.waiting, 3) == 0
+    assert int(desk.agent.mark["cycles"]) == 3
+
