@@ -66,13 +66,13 @@ def find_place(t, side, px):
     """Return the position of the last level of a side that is not better than `px`; -1 when all are. side: side_dtype record."""
     place = side.count - 1
     stop = max(place - SCAN, -1)
-    while place > stop and row(t.slots, side.at + place, slot_dtype).px > px:
+    while place > stop and row(t.slots, side.start + place, slot_dtype).px > px:
         place -= 1
     if place == stop and place >= 0:
         low = -1                                      # not better, as far as we know
         while low < place:
             middle = (low + place + 1) >> 1
-            if row(t.slots, side.at + middle, slot_dtype).px > px:
+            if row(t.slots, side.start + middle, slot_dtype).px > px:
                 place = middle - 1
             else:
                 low = middle
@@ -100,11 +100,11 @@ def open_level(engine, side, place, px, instrument, which):
     level.orders = 0
     level.instrument = instrument
     level.side = which
-    at = slots.base + (side.at + place + 1) * SLOT_BYTES
+    at = slots.base + (side.start + place + 1) * SLOT_BYTES
     better = side.count - place - 1
     if better > 0:
         memmove(at + SLOT_BYTES, at, better * SLOT_BYTES)
-    slot = row(slots, side.at + place + 1, slot_dtype)
+    slot = row(slots, side.start + place + 1, slot_dtype)
     slot.px = px
     slot.level = index
     side.count += 1
@@ -133,15 +133,15 @@ def grow_side(engine, slots, side):
         at = engine.slots_fresh
         engine.slots_fresh += size
     if side.room > 0:
-        memmove(slots.base + at * SLOT_BYTES, slots.base + side.at * SLOT_BYTES, side.count * SLOT_BYTES)
+        memmove(slots.base + at * SLOT_BYTES, slots.base + side.start * SLOT_BYTES, side.count * SLOT_BYTES)
         given, old_class = SIDE_ROOM, 0
         while given < side.room:
             given += given
             old_class += 1
         block = row(blocks, old_class, block_class_dtype)
-        row(slots, side.at, slot_dtype).level = block.free
-        block.free = side.at + 1
-    side.at = at
+        row(slots, side.start, slot_dtype).level = block.free
+        block.free = side.start + 1
+    side.start = at
     side.room = size
     return True
 
@@ -151,9 +151,9 @@ def close_level(engine, t, side, index):
     """Take the empty level `index` out of its side and give its row back; the row's px and zero total stay readable."""
     count = side.count
     place = count - 1
-    if row(t.slots, side.at + place, slot_dtype).level != index:
+    if row(t.slots, side.start + place, slot_dtype).level != index:
         place = find_place(t, side, row(t.levels, index, level_dtype).px)
-        at = t.slots.base + (side.at + place) * SLOT_BYTES
+        at = t.slots.base + (side.start + place) * SLOT_BYTES
         memmove(at, at + SLOT_BYTES, (count - 1 - place) * SLOT_BYTES)
     side.count = count - 1
     give_row(engine.levels, t.levels, index, level_dtype)
@@ -177,7 +177,7 @@ def add_order(engine, t, instrument, which, ref, qty, px):
     place = find_place(t, side, signed)
     found = 0
     if place >= 0:
-        slot = row(t.slots, side.at + place, slot_dtype)
+        slot = row(t.slots, side.start + place, slot_dtype)
         if slot.px == signed:
             found = slot.level
     top = 1 if place == side.count - 1 else 0
@@ -216,7 +216,7 @@ def reduce_order(engine, t, index, amount):
     level = row(t.levels, found, level_dtype)
     book = row(t.books, level.instrument, book_dtype)
     side = book.sides[level.side]
-    top = 1 if row(t.slots, side.at + side.count - 1, slot_dtype).level == found else 0
+    top = 1 if row(t.slots, side.start + side.count - 1, slot_dtype).level == found else 0
     level.qty -= amount
     if amount < order.qty:
         order.qty -= amount
@@ -243,7 +243,7 @@ def best(t, side):
     """Return the row of a side's best level, or 0 when it is empty. side: side_dtype record."""
     if side.count == 0:
         return 0
-    return row(t.slots, side.at + side.count - 1, slot_dtype).level
+    return row(t.slots, side.start + side.count - 1, slot_dtype).level
 
 
 @leaf
@@ -258,7 +258,7 @@ def clear_books(engine):
         book.orders = 0
         for which in range(2):
             side = book.sides[which]
-            side.at = 0
+            side.start = 0
             side.count = 0
             side.room = 0
         book.version += 1

@@ -44,7 +44,7 @@ bbo_dtype = layout("bbo", 64, [
 ])  # fmt: skip
 
 collect_dtype = layout("collect", 128, [
-    ("at", "i8"),                                 # address of the next message
+    ("cursor", "i8"),                             # address of the next message
     ("seq", "i8"),                                # its number
     ("bbo", span_dtype),                          # bbo_dtype rows; empty: not wanted
     ("bbo_count", "i8"),
@@ -59,15 +59,15 @@ collect_dtype = layout("collect", 128, [
 
 @hot
 def collect_run(agent, collect, end):
-    """Apply messages from collect.at until `end` or a full array, and collect rows. True when `end` was reached."""
+    """Apply messages from collect.cursor until `end` or a full array, and collect rows. True when `end` was reached."""
     t_last, bbo, depth = span(collect.last), span(collect.bbo), span(collect.depth)
     listing, instruments, quotes = span(agent.listed), span(agent.instruments), span(agent.quotes)
     width = 2 + 4 * collect.levels
     depth_room = depth.count // width
-    at = collect.at
+    at = collect.cursor
     while at < end:
         if (bbo.count > 0 and collect.bbo_count == bbo.count) or (collect.levels > 0 and collect.depth_count == depth_room):
-            collect.at = at
+            collect.cursor = at
             return False
         length = swap16(load16(at))
         message = at + 2
@@ -104,7 +104,7 @@ def collect_run(agent, collect, end):
                 write_side(agent, instrument, 0, collect.levels, to + 32)
                 collect.depth_count += 1
         collect.seq += 1
-    collect.at = at
+    collect.cursor = at
     return True
 
 
@@ -116,7 +116,7 @@ def write_side(agent, instrument, which, levels, to):
     for i in range(levels):
         px = qty = 0
         if i < side.count:
-            level = row(rows, row(slots, side.at + side.count - 1 - i, slot_dtype).level, level_dtype)
+            level = row(rows, row(slots, side.start + side.count - 1 - i, slot_dtype).level, level_dtype)
             px = -level.px if which != 0 else level.px
             qty = level.qty
         store64(to, px)
@@ -196,7 +196,7 @@ def books(path: str | os.PathLike, bbo_out: str | os.PathLike | None = None, sym
             if not bbo_file and not depth_file:
                 state["seq"] += apply_run(build.agent, at, at + size, int(state["seq"]))
                 continue
-            state["at"] = at
+            state["cursor"] = at
             whole = False
             while not whole:
                 whole = collect_run(build.agent, state, at + size)

@@ -80,8 +80,8 @@ feed_counters_dtype = counters("feed", [
 ])  # fmt: skip
 
 side_dtype = layout("side", 32, [
-    ("at", "i8"),                                 # first of the side's entries in `slots`
-    ("count", "i8"),                              # levels; the best is entry at + count - 1
+    ("start", "i8"),                              # first of the side's entries in `slots`
+    ("count", "i8"),                              # levels; the best is entry start + count - 1
     ("room", "i8"),                               # entries the side may use before it must grow; a power of two, or 0
     ("pad0", "i8"),
 ])  # fmt: skip

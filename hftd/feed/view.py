@@ -23,7 +23,7 @@ def read_sides(books: np.ndarray, levels: np.ndarray, slots: np.ndarray, instrum
             continue
         sides = []
         for which in (0, 1):
-            at, count = (int(books["sides"][instrument, which][name]) for name in ("at", "count"))
+            at, count = (int(books["sides"][instrument, which][name]) for name in ("start", "count"))
             top = slots[at + max(count - depth, 0) : at + count][::-1]
             rows = np.array(top["level"])
             if len(rows) and (rows.min() < 0 or rows.max() >= len(levels)):

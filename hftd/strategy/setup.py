@@ -147,7 +147,7 @@ class StrategyAgent(Agent):
             head = np.array(theirs[index : index + 1])[0]
             sides = []
             for side in range(2):
-                at, count = int(head["sides"][side]["at"]), int(head["sides"][side]["count"])
+                at, count = int(head["sides"][side]["start"]), int(head["sides"][side]["count"])
                 mine = np.array(slots[at : at + count]) if 0 <= at <= at + count <= len(slots) else None
                 if mine is None or np.any((mine["level"] < 0) | (mine["level"] >= len(levels))):
                     break

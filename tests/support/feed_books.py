@@ -56,7 +56,7 @@ class Feed:
         found, live = [], 0
         for which in (0, 1):
             side = book["sides"][which]
-            at, count, room = int(side["at"]), int(side["count"]), int(side["room"])
+            at, count, room = int(side["start"]), int(side["count"]), int(side["room"])
             assert 0 <= count <= room
             entries = tables["slots"].rows[at : at + count]
             assert np.all(np.diff(entries["px"]) > 0), "a side is strictly ascending"
