@@ -71,10 +71,9 @@ from hftd.gateway.order_table import (
     want_cancel,
 )
 from hftd.gateway.outgoing import sweep, time_value
-from hftd.gateway.reports import count_fill, report, report_order, room_for_reports
+from hftd.gateway.reports import count_fill, note, report, report_order, room_for_reports
 from hftd.msg.enums import DenyReason, ExecType, LogCode, Reason
 from hftd.msg.records import REPORT_REMOVED, position_dtype
-from hftd.shm.errlog import note_error
 from hftd.shm.ring import detach_slowest, publish
 from hftd.venues.nasdaq.ouch_decode import decode_message, id_of_wire_text
 from hftd.venues.nasdaq.soup_link import MALFORMED, NONE, next_packet, receive_bytes, unread_packet
@@ -189,7 +188,7 @@ def fail_followers(agent, order, ts_event, stamp):
 def contradiction(agent, event, code, now):
     """Count and note a message that does not fit."""
     record_at(agent.counters_at, gateway_counters_dtype).contradictions += 1
-    note_error(span(agent.errors), _BAD_MESSAGE, 100 + code, event.user_ref, now)
+    note(agent, _BAD_MESSAGE, 100 + code, event.user_ref, now)
 
 
 @leaf
@@ -360,7 +359,7 @@ def on_rejected(agent, event, index, stamp):
     answered(agent, order, stamp)
     order.reason = event.reason
     counters.rejected += 1
-    note_error(span(agent.errors), _ORDER_REJECTED, event.reason, order.cl_ord_id, stamp)
+    note(agent, _ORDER_REJECTED, event.reason, order.cl_ord_id, stamp)
     fail_followers(agent, order, event.ts_event, stamp)
     if order.prev != 0:
         first = order.prev * 1
@@ -424,59 +423,62 @@ def on_other(agent, event, index, stamp):
 
 
 @hot
-def apply_event(agent, event, stamp):
-    """Apply one decoded message about an order."""
+def on_odd(agent, event, kind, size, stamp):
+    """What is not about one of our orders: order entry on or off, unknown orders, unknown or short messages."""
     counters, session = record_at(agent.counters_at, gateway_counters_dtype), record_at(agent.session_at, session_dtype)
-    kind = event.kind
-    index = find_ref(agent.table, event.user_ref)
-    if index == 0 and session.state == LINK_REPLAY and (kind == _ACCEPTED or kind == _REPLACED):
-        index = adopt(agent, event)
-    if index == 0 and kind != _BROKEN:
+    code, detail = 0, event.user_ref
+    if kind == _DISABLED or kind == _ENABLED:
+        session.disabled = 1 if kind == _DISABLED else 0
+        code = 300 + kind
+    elif kind > 0 and kind < _NEXT_REF:
         counters.unknown_refs += 1
         counters.orphan_fills += 1 if kind == _EXECUTED else 0
-        note_error(span(agent.errors), _BAD_MESSAGE, 200 + kind, event.user_ref, stamp)
-        return
-    begin(agent, index)
-    if index != 0:
-        row(span(agent.table.rows), index, order_row_dtype).ts_event = event.ts_event
-    if kind == _EXECUTED:
-        on_executed(agent, event, index, stamp)
-    elif kind == _ACCEPTED:
-        on_accepted(agent, event, index, stamp)
-    elif kind == _CANCELED or kind == _MODIFIED:
-        on_canceled(agent, event, index, stamp)
-    elif kind == _REPLACED:
-        on_replaced(agent, event, index, stamp)
-    elif kind == _REJECTED:
-        on_rejected(agent, event, index, stamp)
-    elif kind == _BROKEN:
-        on_broken(agent, event, index, stamp)
-    else:
-        on_other(agent, event, index, stamp)
+        code = 200 + kind
+    elif kind == _SHORT or kind == _NOTHING:
+        counters.short_messages += 1
+        code, detail = 1, size
+    elif kind == _UNKNOWN_TYPE:
+        counters.unknown_types += 1
+        code, detail = 2, size
+    if code != 0:
+        note(agent, _BAD_MESSAGE, code, detail, stamp)
 
 
-@hot
+@leaf
 def apply_message(agent, at, size, stamp):
     """Apply one sequenced message of `size` bytes at address `at`. Returns 0, or a negative Reason."""
     counters, session = record_at(agent.counters_at, gateway_counters_dtype), record_at(agent.session_at, session_dtype)
     event = agent.event
     kind = decode_message(at, size, event)
-    result = 0
+    result, index = 0, 0
     counters.messages += 1
     if kind > 0 and kind < _NEXT_REF:
-        apply_event(agent, event, stamp)
+        index = find_ref(agent.table, event.user_ref)
+        if index == 0 and session.state == LINK_REPLAY and (kind == _ACCEPTED or kind == _REPLACED):
+            index = adopt(agent, event)
+        if index != 0 or kind == _BROKEN:
+            begin(agent, index)
+        if index != 0:
+            row(span(agent.table.rows), index, order_row_dtype).ts_event = event.ts_event
+    if kind == _BROKEN:
+        on_broken(agent, event, index, stamp)
+    elif index != 0 and kind == _EXECUTED:
+        on_executed(agent, event, index, stamp)
+    elif index != 0 and kind == _ACCEPTED:
+        on_accepted(agent, event, index, stamp)
+    elif index != 0 and (kind == _CANCELED or kind == _MODIFIED):
+        on_canceled(agent, event, index, stamp)
+    elif index != 0 and kind == _REPLACED:
+        on_replaced(agent, event, index, stamp)
+    elif index != 0 and kind == _REJECTED:
+        on_rejected(agent, event, index, stamp)
+    elif index != 0:
+        on_other(agent, event, index, stamp)
     elif kind == _NEXT_REF:
         agent.barrier = event.qty
         result = -_LOGIN
-    elif kind == _DISABLED or kind == _ENABLED:
-        session.disabled = 1 if kind == _DISABLED else 0
-        note_error(span(agent.errors), _BAD_MESSAGE, 300 + kind, event.user_ref, stamp)
-    elif kind == _SHORT or kind == _NOTHING:
-        counters.short_messages += 1
-        note_error(span(agent.errors), _BAD_MESSAGE, 1, size, stamp)
-    elif kind == _UNKNOWN_TYPE:
-        counters.unknown_types += 1
-        note_error(span(agent.errors), _BAD_MESSAGE, 2, size, stamp)
+    else:
+        on_odd(agent, event, kind, size, stamp)
     fence_release()
     store_relaxed(session, "next_seq", session.next_seq + 1)
     fence_release()
@@ -506,7 +508,7 @@ def stalled(agent, now):
         who = detach_slowest(agent.reports)
         agent.stalled_at = now
         counters.consumers_detached += 1
-        note_error(span(agent.errors), _DETACHED, who, 0, now)
+        note(agent, _DETACHED, who, 0, now)
         sweep(agent, who if who < 16 else -1)
 
 
@@ -538,7 +540,7 @@ def receive_messages(agent, now):
         elif kind == END_OF_SESSION:
             result = -_SESSION_END
         elif kind == MALFORMED:
-            note_error(span(agent.errors), _BAD_MESSAGE, 3, 0, now)
+            note(agent, _BAD_MESSAGE, 3, 0, now)
             result = -_RECONNECT
         elif kind != DEBUG:
             counters.other_packets += 1

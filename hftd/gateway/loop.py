@@ -10,20 +10,20 @@ costs as much as everything else together. All state is in one `gateway_agent_dt
 
 import functools
 
-from hftd.core.atomics import load_acquire, tsc
+from hftd.core.atomics import load_acquire
 from hftd.core.bind import bind
 from hftd.core.duty import duty_cycle
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
-from hftd.core.memory import record_at, span, span_dtype
+from hftd.core.memory import record_at, span_dtype
 from hftd.gateway.incoming import lose_orders, receive_messages, reconcile, undo_half, unplug_link
-from hftd.gateway.memory import LINK_CLEANING, LINK_UP, gateway_counters_dtype, session_dtype
+from hftd.gateway.memory import LINK_REPLAY, gateway_counters_dtype, session_dtype
 from hftd.gateway.order_table import rebuild, table_dtype
 from hftd.gateway.outgoing import send_orders, sweep, write_cancels
+from hftd.gateway.reports import note
 from hftd.gateway.venue import venue_event_dtype
 from hftd.msg.enums import LogCode, Reason
 from hftd.shm.control import mark_dtype, run_dtype
-from hftd.shm.errlog import note_error
 from hftd.shm.ring import DETACHED, consumer_dtype, producer_dtype, ready, ring_consumer_dtype
 from hftd.venues.nasdaq.ouch_encode import encode_query
 from hftd.venues.nasdaq.soup_link import flush, keep_alive, link_dtype, queue_empty, tx_add, tx_at, tx_room
@@ -64,7 +64,7 @@ gateway_agent_dtype = layout("gateway_agent", 1152, [
 ])  # fmt: skip
 
 _RECONNECT = int(Reason.RECONNECT)
-_KILL, _LOST = int(LogCode.KILL), int(LogCode.SESSION_LOST)
+_KILL = int(LogCode.KILL)
 RISK_SILENT = 1
 """Detail `a` of a KILL entry in the error log: risk was silent (0: the kill switch itself)."""
 
@@ -83,7 +83,7 @@ def look_around(agent, now):
         session.risk_dead = dead
         if dead != 0 and agent.table.open_count > 0:
             counters.risk_lost += 1
-            note_error(span(agent.errors), _KILL, RISK_SILENT, 0, now)
+            note(agent, _KILL, RISK_SILENT, 0, now)
             sweep(agent, -1)
     done = 0
     if agent.losing != 0 and lose_orders(agent, now) == 0:
@@ -94,7 +94,7 @@ def look_around(agent, now):
             if flush(link, now) < 0:
                 unplug_link(agent)
                 return -_RECONNECT
-        if session.state >= LINK_CLEANING - 1 and keep_alive(link, now) < 0:
+        if session.state >= LINK_REPLAY and keep_alive(link, now) < 0:
             unplug_link(agent)
             return -_RECONNECT
     counters.partial_sends = link.partial_sends
@@ -111,7 +111,7 @@ def kill_changed(agent, kill, now):
     session.killed = 1 if kill != 0 else 0
     if kill != 0:
         counters.kills += 1
-        note_error(span(agent.errors), _KILL, 0, kill, now)
+        note(agent, _KILL, 0, kill, now)
         sweep(agent, -1)
         agent.check_at = 0
 
@@ -190,5 +190,3 @@ def serve_request(agent, request, value, now):
         result = rebuild(agent.table)
     return result
 
-
-_ = (tsc, LINK_UP, _LOST)

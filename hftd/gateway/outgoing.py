@@ -38,12 +38,11 @@ from hftd.gateway.order_table import (
     want_cancel,
     warm_next,
 )
-from hftd.gateway.reports import refuse, room_for_reports
+from hftd.gateway.reports import note, refuse, room_for_reports
 from hftd.msg.check import order_check
 from hftd.msg.enums import DenyReason, IntentKind, LogCode, Side, Tif
 from hftd.msg.records import instrument_dtype, order_dtype
 from hftd.shm.control import run_dtype
-from hftd.shm.errlog import note_error
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.ring import done, publish, ready, take
 from hftd.venues.nasdaq.ouch_encode import (
@@ -329,7 +328,7 @@ def latch(agent, order, now):
     """An order did not carry risk's sum: refuse it, cancel everything and send nothing new until the gateway is restarted."""
     counters, session = record_at(agent.counters_at, gateway_counters_dtype), record_at(agent.session_at, session_dtype)
     counters.checksum_refused += 1
-    note_error(span(agent.errors), _REFUSED, _CHECKSUM, order.cl_ord_id, now)
+    note(agent, _REFUSED, _CHECKSUM, order.cl_ord_id, now)
     refuse(agent, order, _CHECKSUM, now)
     if session.latched == 0:
         session.latched = 1

@@ -22,10 +22,16 @@ _CANCEL, _CANCEL_ALL = int(IntentKind.CANCEL), int(IntentKind.CANCEL_ALL)
 _ORDER_DENIED = int(LogCode.ORDER_DENIED)
 
 
-@leaf
+@hot
 def room_for_reports(agent):
     """Tell whether one more message may be applied."""
     return room(agent.reports, REPORTS_PER_MESSAGE)
+
+
+@hot
+def note(agent, code, a, b, now):
+    """Count an error in our log of distinct errors (shm/errlog.py)."""
+    note_error(span(agent.errors), code, a, b, now)
 
 
 @hot
@@ -62,7 +68,7 @@ def report_order(agent, order, say, qty, venue_id, orig_seq, ts_event, ts_recv):
 def refuse(agent, order, reason, now):
     """Answer an Order of risk's that is not sent. A cancel is told CANCEL_REJECTED: the order it meant may well be open."""
     counters = record_at(agent.counters_at, gateway_counters_dtype)
-    note_error(span(agent.errors), _ORDER_DENIED, reason, order.cl_ord_id, now)
+    note(agent, _ORDER_DENIED, reason, order.cl_ord_id, now)
     if order.kind == _CANCEL_ALL:
         return
     say = _DENIED
