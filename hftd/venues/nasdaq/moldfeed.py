@@ -4,7 +4,7 @@
     line B ─┼─▶ handle_packet ─┼─ already seen ─────────▶ count, drop        (the first copy wins; a straddling packet's new part)
     server ─┘                  └─ beyond ───────────────▶ queue, sorted ──▶ catch_up applies it when its turn comes
 
-A packet is checked whole before any of it is applied: length, session, framing. What is missing may still come late, or by the
+A packet is checked whole before any of it is believed: length, sequence, framing, session. What is missing may still come late, or by the
 other line: for the reorder window nothing is done. Then the books are RECOVERING, events carry the SNAPSHOT flag, and servers are
 asked in turn: a window of requests of CHUNK messages, each small enough to be answered by one packet; a time-out starts again at
 the first missing message with the next server; answers are packets like any other. When nothing came after `tries_max` time-outs,
@@ -125,36 +125,36 @@ def handle_packet(agent, at, length, line):
         return
     counters = record_at(agent.counters_at, feed_counters_dtype)
     header = record_at(at, packet_dtype)
+    sequence, count = swap64(header.sequence), swap16(header.count)
+    if sequence <= 0 or sequence > SEQUENCE_MAX:
+        refuse_packet(agent, BAD_SEQUENCE, length)
+        return
+    control = count == HEARTBEAT or count == END_OF_SESSION
+    ours = agent.session_known != 0 and header.session_a == agent.session_a and header.session_b == agent.session_b
+    seen = ours and not control and sequence + count <= agent.expected
+    if not seen and not (length == HEADER if control else walk(agent, at + HEADER, at + length, sequence, count)):
+        refuse_packet(agent, BAD_FRAMING, length)
+        return
     if agent.session_known == 0:
         agent.session_a = header.session_a
         agent.session_b = header.session_b
         agent.session_known = 1
         counters.sessions += 1
-    elif header.session_a != agent.session_a or header.session_b != agent.session_b:
+    elif not ours:
         counters.foreign += 1
         if agent.session_fixed == 0 and line != LINE_R and (agent.ended != 0 or agent.ts_recv - agent.last_heard > agent.silence):
             agent.next_a = header.session_a
             agent.next_b = header.session_b
             agent.reason = CHANGE_SESSION
         return
-    sequence, count = swap64(header.sequence), swap16(header.count)
-    if sequence <= 0 or sequence > SEQUENCE_MAX:
-        refuse_packet(agent, BAD_SEQUENCE, length)
-        return
-    if count == HEARTBEAT or count == END_OF_SESSION:
-        if length != HEADER:
-            refuse_packet(agent, BAD_FRAMING, length)
-            return
+    if control:
         if count == HEARTBEAT:
             counters.heartbeats += 1
         else:
             counters.session_ends += 1
             agent.ended = 1
         agent.highest = max(agent.highest, sequence)
-    elif not walk(agent, at + HEADER, at + length, sequence, count):
-        refuse_packet(agent, BAD_FRAMING, length)
-        return
-    elif sequence + count <= agent.expected:
+    elif seen:
         bump(agent.counters_at + DUPLICATES + 8 * line)
     elif sequence > agent.expected:
         if enqueue(agent, at, length, sequence, sequence + count):
