@@ -13,6 +13,7 @@ for something (`submit`, `replace`, `cancel`) return what they promise, or a neg
 from collections import namedtuple
 
 from numba import types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from hftd.core.clock import ns_to_ticks
@@ -68,7 +69,33 @@ def _nth_twin(first, index):
     return Record.at(first._address + index * first.dtype.itemsize, first.dtype)
 
 
+def _whole(what):
+    def declare(typingctx, value):
+        if not isinstance(value, types.Integer | types.Boolean):
+            kind = "a fraction" if isinstance(value, types.Float) else str(value)
+            raise TypingError(f"{what} must be a whole number, was {kind}: use //, round_down, round_up or int()")
+
+        def codegen(context, builder, signature, args):
+            return context.cast(builder, args[0], value, types.int64)
+
+        return types.int64(value), codegen
+
+    return declare
+
+
+def _whole_twin(what):
+    def check(value):
+        if isinstance(value, float):
+            raise TypeError(f"{what} must be a whole number, was {value}: use //, round_down, round_up or int()")
+        return int(value)
+
+    return check
+
+
 nth = _nth_twin if INTERPRETED else intrinsic(_nth)
+whole_px, whole_qty, whole_id, whole_index = (
+    _whole_twin(what) if INTERPRETED else intrinsic(_whole(what)) for what in ("px", "qty", "an order's id", "instrument")
+)
 
 
 # ---------------------------------------------------------------- orders
@@ -80,6 +107,7 @@ def submit(ctx, instrument, side, px, qty, tif=DAY):
 
     Returns the order's id (> 0), or a negative DenyReason: nothing was sent.
     """
+    instrument, px, qty = whole_index(instrument), whole_px(px), whole_qty(qty)
     return submit_order(ctx.host, instrument, side, px, qty, tif, ctx.any_state, ctx.ts_recv, ctx.t_feed, ctx.now_ns)
 
 
@@ -89,13 +117,15 @@ def replace(ctx, order_id, px, qty):
 
     Returns the new order's id (> 0), or a negative DenyReason. Until the venue answers, either of the two may be filled.
     """
-    return replace_order(ctx.host, order_id, px, qty, ctx.any_state, ctx.ts_recv, ctx.t_feed, ctx.now_ns)
+    return replace_order(
+        ctx.host, whole_id(order_id), whole_px(px), whole_qty(qty), ctx.any_state, ctx.ts_recv, ctx.t_feed, ctx.now_ns
+    )
 
 
 @leaf
 def cancel(ctx, order_id):
     """Ask that an order be canceled. Returns 0, or a negative DenyReason. It may still be filled until CANCELED is reported."""
-    return cancel_order(ctx.host, order_id, ctx.ts_recv, ctx.t_feed)
+    return cancel_order(ctx.host, whole_id(order_id), ctx.ts_recv, ctx.t_feed)
 
 
 @leaf

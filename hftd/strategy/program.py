@@ -17,20 +17,21 @@ import sys
 import types
 from pathlib import Path
 
+import numba
 import numpy as np
 from numba import njit
-from numba.core.errors import NumbaError
 
 from hftd.control.config import Config, strategy_name
 from hftd.core.bind import bind, clone
 from hftd.core.cache import source_digest
 from hftd.core.duty import duty_cycle
-from hftd.core.jit import leaf
+from hftd.core.jit import INTERPRETED, leaf
 from hftd.core.layout import layout
 from hftd.strategy import loop
 from hftd.strategy.memory import PARAMS_MAX, STATE_MAX
 from hftd.strategy.params import Param, StrategyError, params_layout
 from hftd.strategy.template import TEMPLATE
+from hftd.strategy.translate import translate
 
 CALLBACKS = {"on_start": 1, "on_book": 2, "on_trade": 2, "on_report": 2, "on_timer": 1, "on_state": 2}
 """Callback -> how many arguments it takes."""
@@ -57,8 +58,8 @@ def _nothing_more(ctx, view):
 class Program:
     """A loaded strategy file. `turn()` and `kernel()` are the compiled loop; `values` what its params are set to."""
 
-    def __init__(self, path: Path, name: str, module: types.ModuleType, digest: str):
-        self.path, self.name, self.module, self.digest = path, name, module, digest
+    def __init__(self, path: Path, name: str, module: types.ModuleType, tree: ast.Module, digest: str):
+        self.path, self.name, self.module, self.tree, self.digest = path, name, module, tree, digest
         self.params: list[Param] = list(getattr(module, "params", []))
         self.values = {param.name: param.check(param.default, f"{path}: params") for param in self.params}
         self.params_dtype = params_layout(self.params)
@@ -130,28 +131,22 @@ class Program:
 
 
 class Kernel:
-    """A bound loop whose compile errors speak of the strategy's file. Calls go straight to the dispatcher."""
+    """A bound loop whose compile errors speak of the strategy's file."""
 
     def __init__(self, dispatcher, program: Program):
         self.dispatcher, self.program = dispatcher, program
-        self.ready = False
 
     def __call__(self, *arguments):
-        if self.ready:
-            return self.dispatcher(*arguments)
-        try:
-            result = self.dispatcher(*arguments)
-        except NumbaError as error:
-            raise translate(error, self.program.path) from None
-        self.ready = True
-        return result
+        if not INTERPRETED and not self.dispatcher.signatures:
+            self.compile(tuple(numba.typeof(argument) for argument in arguments))
+        return self.dispatcher(*arguments)
 
     def compile(self, signature):
         """Compile (or load) for a signature. Raises StrategyError."""
         try:
             return self.dispatcher.compile(signature)
-        except NumbaError as error:
-            raise translate(error, self.program.path) from None
+        except Exception as error:
+            raise translate(error, self.program) from None
 
 
 # ---------------------------------------------------------------- finding and loading
@@ -196,7 +191,7 @@ def load(path: str | Path, name: str = "") -> Program:
         lines = [frame.lineno for frame in inspect.getinnerframes(error.__traceback__) if frame.filename == str(path)]
         raise StrategyError(f"{path}:{lines[-1] if lines else 1}: {type(error).__name__}: {error}") from None
     _check_module(module, tree, path)
-    return Program(path, name or path.stem, module, _digest(source, module, tree))
+    return Program(path, name or path.stem, module, tree, _digest(source, module, tree))
 
 
 def _lines(tree: ast.Module) -> dict[str, int]:
@@ -229,6 +224,9 @@ def _check_names(tree: ast.Module, path: Path) -> None:
         if plain != CALLBACKS[node.name] or asked.vararg or asked.kwarg or asked.kwonlyargs:
             raise StrategyError(f"{path}:{node.lineno}: {node.name} takes {CALLBACKS[node.name]} argument"
                                 f"{'s' if CALLBACKS[node.name] > 1 else ''}: write def {SIGNATURE[node.name]}")  # fmt: skip
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Yield | ast.YieldFrom):
+                raise StrategyError(f"{path}:{inner.lineno}: {node.name} must not yield: it would never run")
         there.append(node.name)
     if not there:
         raise StrategyError(f"{path}:1: no callback; write at least def on_book(ctx, book)")
@@ -346,52 +344,3 @@ def new_file(name: str) -> Path:
     except OSError as error:
         raise StrategyError(f"{path}: {error.strerror}") from None
     return path
-
-
-# ---------------------------------------------------------------- compile errors in one line
-
-
-def translate(error: Exception, path: Path) -> StrategyError:
-    """Return Numba's error as one line about the strategy's file."""
-    text = str(error)
-    found = re.findall(rf'File "{re.escape(str(path))}", line (\d+)', text)
-    short = re.findall(rf'File "[^"]*{re.escape(path.name)}", line (\d+)', text)
-    located = found or short
-    line = f":{located[-1]}" if located else ""
-    return StrategyError(f"{path}{line}: {_sentence(text)}")
-
-
-_WORDS = [
-    (r"NameError: name '(\w+)' is not defined", "{0} is not defined"),
-    (r"Untyped global name '(\w+)':? Cannot determine Numba type of <class 'function'>",
-     "{0} cannot be compiled: define it in this file, or decorate it with hftd.core.jit.leaf"),
-    (r"Untyped global name '(\w+)'", "{0} cannot be compiled: globals can be numbers, tuples of numbers, layouts and functions"),
-    (r"Field '(\w+)' was not found in record with fields \(([^)]*)\)", "there is no field {0}; there are {1}"),
-    (r"Unknown attribute '(\w+)' of type Context", "ctx has no {0}; it has params, state, now_ns, venue_ns"),
-    (r"Unknown attribute '(\w+)' of type (\S+)", "a {1} has no {0}"),
-    (r"missing a required argument: '(\w+)'", "a call lacks the argument {0}"),
-    (r"too many positional arguments", "a call has too many arguments"),
-    (r"Cannot unify (\S+) and (\S+) for '(\w+)", "{2} is {0} in one branch and {1} in another"),
-    (r"Invalid use of .*? with (?:parameters|arguments) \(([^)]*)\)", "an operation does not take ({0})"),
-    (r"No implementation of function Function\(.*?\) found for signature:\s*>>> (\w+)\(([^\n]*)\)", "{0} does not take ({1})"),
-    (r"Use of unsupported opcode \((\w+)\)", "Python's {0} cannot be compiled"),
-    (r"(Unsupported[^\n]*)", "{0}"),
-]  # fmt: skip
-
-
-_NOISE = ("Failed in", "File", "During:", "There are", "Overload", "Rejected", "-", "^", ">>>", "<")
-
-
-def _sentence(text: str) -> str:
-    for pattern, words in _WORDS:
-        match = re.search(pattern, text)
-        if match:
-            groups = [group.replace("'", "") for group in match.groups()]
-            return words.format(*groups)
-    for row in text.splitlines():
-        plain = row.strip(" -[]1m\x1b")
-        if plain and not plain.startswith(_NOISE):
-            return plain
-    return text.splitlines()[0]
-
-
