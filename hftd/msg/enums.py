@@ -239,3 +239,5 @@ class LogCode(IntEnum):
     VENUE_BAD_MESSAGE = 16
     STRATEGY_ERROR = 17
     CAPACITY = 18
+    LOSS_LIMIT = 19
+    RISK_GAP = 20

@@ -46,6 +46,10 @@ SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
     LogCode.VENUE_BAD_MESSAGE: ("warning", "messages of the venue that do not fit", ("why", "detail", "c", "d")),
     LogCode.STRATEGY_ERROR: ("error", "strategy {strategy} is dead or hung: its orders are cancelled",
                              ("strategy", "pid", "state", "")),
+    LogCode.LOSS_LIMIT: ("error", "the day's loss limit is reached: only orders that shrink a position pass",
+                         ("pnl", "loss_max", "", "")),
+    LogCode.RISK_GAP: ("error", "risk lost reports of the gateway: no new risk until the daemon is started anew",
+                       ("applied", "next", "", "")),
     LogCode.CAPACITY: ("error", "a table is full", ("which", "detail", "c", "d")),
 }  # fmt: skip
 """Code -> level, sentence, names of a, b, c, d ('' left out)."""
@@ -175,7 +179,9 @@ class Logs:
         self._bursts: dict[Any, int] = {}
         self._second = 0
         self._logger = structlog.wrap_logger(
-            LineWriter(file), processors=[in_order, structlog.processors.JSONRenderer(default=str)], wrapper_class=structlog.BoundLogger
+            LineWriter(file),
+            processors=[in_order, structlog.processors.JSONRenderer(default=str)],
+            wrapper_class=structlog.BoundLogger,
         ).bind(instance=instance)
 
     def say(self, level: str, agent: str, event: str, utc_ns: int | None = None, kind: Any = None, **facts: Any) -> None:

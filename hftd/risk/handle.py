@@ -32,7 +32,8 @@ risk_agent_dtype = layout("risk_agent", 1792, [
     ("extra_qty", "i8"),                          # what the intent under check adds to the open shares of its side
     ("extra_cash", "i8"),                         # and to the open value
     ("orig", "i8"),                               # row of the order it replaces
-    ("pad0", ("i8", (4,))),
+    ("undo_at", "i8"),
+    ("pad0", ("i8", (3,))),
     ("quote", quote_dtype),                       # copy of the quote cell under check
     ("pad1", ("i8", (16,))),
     ("intents", (consumer_dtype, (STRATEGIES_MAX,)), 768),

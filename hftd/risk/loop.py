@@ -15,7 +15,7 @@ state, age of the data, rate, open orders, gross, loss. The first that denies is
 
 from functools import cache
 
-from hftd.core.atomics import load_acquire, load_relaxed, store_relaxed, store_release, tsc
+from hftd.core.atomics import fence_release, load_acquire, load_relaxed, store_relaxed, store_release, tsc
 from hftd.core.bind import bind
 from hftd.core.duty import duty_cycle
 from hftd.core.jit import leaf
@@ -48,6 +48,7 @@ from hftd.risk.memory import (
     risk_counters_dtype,
     risk_order_dtype,
     strategy_row_dtype,
+    undo_dtype,
 )
 from hftd.risk.orders import count_open, excess_qty, find_order, link_order, set_hold, tighten_own
 from hftd.risk.rate import advance_window, count_message
@@ -223,6 +224,8 @@ def judge(agent, intent, place, gate, account, rows, buckets, now):
 @leaf
 def enter(agent, intent, index, account, rows, buckets):
     """Enter an approved order or replace in row `index` of the table: from now on it counts."""
+    account.entering = index
+    fence_release()
     order = row(rows, index, risk_order_dtype)
     order.id, order.px, order.instrument, order.side = intent.cl_ord_id, intent.px, intent.instrument, intent.side
     order.qty, order.strategy, order.status = intent.qty, intent.strategy, PENDING_NEW
@@ -324,7 +327,7 @@ def risk_turn(agent, now):
         report = take(reports, report_dtype)
         apply_report(
             report, agent.pool, rows, buckets, account, span(agent.positions), span(agent.exposures), strategies,
-            span(agent.fills), counters, now,
+            span(agent.fills), record_at(agent.undo_at, undo_dtype), counters, now,
         )  # fmt: skip
         store_release(account, "report_seq", reports.next)
         work += 1
@@ -358,6 +361,8 @@ def risk_turn(agent, now):
                 intents.next -= 1  # a cancel waits for room, it is never refused for want of it
                 break
             taken += 1
+            if agent.gate != OK and (kind == NEW or kind == REPLACE) and find_order(rows, buckets, intent.cl_ord_id) != 0:
+                continue  # approved before the crash that we catch up with, and read again
             reason = checks.check_codes(kind, intent.side, intent.tif, intent.strategy, place, strategy_of(intent.cl_ord_id))
             index = 0
             if reason == OK and (kind == NEW or kind == REPLACE):
@@ -393,6 +398,8 @@ def risk_turn(agent, now):
                 strategy.cancels += 1
             stamp = tsc()
             pass_on(agent, intent, stamp)
+            account.entering = 0
+            done(intents)  # each by itself: a successor must not read again what was sent
             apart = stamp - intent.ts_recv
             histogram = agent.histograms_at
             record_value(record_at(histogram, histogram_dtype), histogram, apart - intent.t_strategy)

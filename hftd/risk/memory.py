@@ -8,6 +8,7 @@
     strategies  one line a strategy: switched on or off, its last order id, its counts
     orders      every open order (a pool), `buckets` its hash by cl_ord_id
     fills       the fills seen lately, so that none is counted twice
+    undo        what the report that is being applied changes, as it was before: a crash in its middle is taken back
 
 All of it outlives a crash of the risk process, so the next one takes up where the last one stood (`setup.py`).
 """
@@ -75,7 +76,18 @@ account_dtype = layout("account", 256, [
     ("cap", "i8"),                                # value of one position at which its sums saturate
     ("day", "i8"),                                # UTC day number of these positions
     ("marked_at", "i8"),                          # next instrument of the sweep that revalues positions
-    ("pad", ("i8", (14,))),
+    ("entering", "i8"),                           # row of the order that is being approved; 0: none (a crash in between)
+    ("pad", ("i8", (13,))),
+])  # fmt: skip
+
+undo_dtype = layout("undo", 256, [
+    ("seq", "i8"),                                # the report that is being applied; done when account.report_seq says so
+    ("instrument", "i8"),
+    ("order", "i8"),                              # row of the order it is about; 0: none
+    ("fill", "i8"),                               # row of `fills` it was noted in, plus 1; 0: none
+    ("pad", ("i8", (4,))),
+    ("position", position_dtype),                 # the position row before
+    ("before", ("i8", (8,))),                     # the order row before
 ])  # fmt: skip
 
 strategy_row_dtype = layout("strategy_row", 128, [
@@ -166,6 +178,7 @@ def parts(config) -> list[Part]:
         Part("orders", risk_order_dtype, orders + 1),
         Part("buckets", bucket_dtype, 2 * orders),
         Part("fills", fill_dtype, FILLS),
+        Part("undo", undo_dtype, 1),
         Part("counters", risk_counters_dtype, 1),
         Part("histograms", histogram_dtype, len(HISTOGRAMS)),
     ]

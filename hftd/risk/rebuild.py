@@ -1,17 +1,57 @@
 """After a crash: the open orders in shared memory are taken for true; hash, lists, free rows and sums are made from them again.
 
-The process may have died between any two stores, so nothing that follows from the orders is believed. A row whose order was
-entered but never sent holds its exposure until the gateway's word: the worst case, which is the right one. Cold, at start,
-before the first turn.
+The process may have died between any two stores: `take_back` undoes the report or the approval it was at, and `rebuild` believes
+nothing that follows from the orders. Cold, at start, before the first turn.
 """
 
 import numpy as np
 
 from hftd.core.memory import Span
+from hftd.msg.records import order_dtype
 from hftd.risk.memory import NO_ASK
 from hftd.risk.orders import bucket_of_id
+from hftd.risk.reports import UNDO_ORDER, UNDO_POSITION
 
 _bucket = getattr(bucket_of_id, "py_func", bucket_of_id)
+
+
+def take_back(segment, order_ring) -> None:
+    """Undo what the last process had half done: a report half applied comes again; an order entered but never sent goes."""
+    account, undo = segment["account"][0], segment["undo"][0]
+    positions, orders = segment["positions"], segment["orders"]
+    if int(undo["seq"]) and int(undo["seq"]) == int(account["report_seq"]) + 1:
+        at, index, fill = int(undo["instrument"]), int(undo["order"]), int(undo["fill"])
+        raw = np.asarray(segment["undo"]).view(np.ndarray).view(np.uint8)
+        copy_bytes_into(positions, at, raw[UNDO_POSITION : UNDO_POSITION + positions.dtype.itemsize])
+        if index:
+            copy_bytes_into(orders, index, raw[UNDO_ORDER : UNDO_ORDER + orders.dtype.itemsize])
+        if fill:
+            row = segment["fills"][fill - 1]
+            row["match"], row["cl_ord_id"] = 0, 0
+        undo["seq"] = 0
+    index = int(account["entering"])
+    if index:
+        tail, slots = sent_up_to(order_ring), np.asarray(order_ring["slots"]).view(np.ndarray).view(order_dtype)
+        row = orders[index]
+        if int(row["id"]) and (not tail or int(slots["cl_ord_id"][(tail - 1) % len(slots)]) != int(row["id"])):
+            row["id"] = 0
+        account["entering"] = 0
+
+
+def sent_up_to(order_ring) -> int:
+    """Return how many orders were written, those committed and not yet published included."""
+    control, slots = order_ring["control"][0], order_ring["slots"]
+    tail, capacity = int(control["tail"]), len(slots)
+    while int(slots["seq"][tail % capacity]) == tail + 1:
+        tail += 1
+    return tail
+
+
+def copy_bytes_into(table, index: int, image) -> None:
+    """Overwrite one row with an image of it."""
+    raw = np.asarray(table).view(np.ndarray).view(np.uint8)
+    size = table.dtype.itemsize
+    raw[index * size : (index + 1) * size] = image
 
 
 def rebuild(segment, pool) -> int:
@@ -59,10 +99,25 @@ def rebuild(segment, pool) -> int:
             row = strategies[int(order["strategy"])]
             row["open_orders"] = int(row["open_orders"]) + 1
     account["open_cash"], account["open_orders"] = open_cash, standing
-    account["held_cash"] = int(np.sum(exposures["held_cash"]))
-    account["pnl"] = int(np.sum(exposures["pnl"]))
+    account["held_cash"] = account["pnl"] = 0
+    exposures["held_cash"][:] = 0
+    exposures["pnl"][:] = 0
+    traded = (positions["bought_qty"] != 0) | (positions["sold_qty"] != 0) | (exposures["carried_qty"] != 0)
+    for at in np.flatnonzero(traded | (exposures["carried_cash"] != 0)):
+        revalue(account, positions[int(at)], exposures[int(at)])
     _free_rows(orders, used, pool)
     return len(used)
+
+
+def revalue(account, position, exposure) -> None:
+    """Value a position from cold code, before the turn runs or in a row the turn has not touched yet."""
+    shares = int(position["bought_qty"]) - int(position["sold_qty"]) + int(exposure["carried_qty"])
+    cash = int(position["sold_cash"]) - int(position["bought_cash"]) + int(exposure["carried_cash"])
+    held = min(abs(shares) * int(exposure["mark_px"]), int(account["cap"]))
+    pnl = cash + (held if shares >= 0 else -held)
+    account["held_cash"] = int(account["held_cash"]) + held - int(exposure["held_cash"])
+    account["pnl"] = int(account["pnl"]) + pnl - int(exposure["pnl"])
+    exposure["held_cash"], exposure["pnl"] = held, pnl
 
 
 def _free_rows(orders, used: list[int], pool) -> None:

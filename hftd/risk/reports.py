@@ -5,13 +5,15 @@ that it is open; a fill counts whoever's order it was. A fill is known by its ma
 the venue ended is released; UNKNOWN releases nothing.
 """
 
+from hftd.core.atomics import fence_release
 from hftd.core.jit import leaf
-from hftd.core.memory import row
+from hftd.core.layout import offset_of
+from hftd.core.memory import address_of, copy_bytes, row
 from hftd.msg.enums import ExecType, OrdStatus
 from hftd.msg.ids import strategy_of
 from hftd.msg.records import REPORT_SELL, position_dtype
 from hftd.risk.checks import value_of_position
-from hftd.risk.memory import FILLS, exposure_dtype, fill_dtype, risk_order_dtype, strategy_row_dtype
+from hftd.risk.memory import FILLS, exposure_dtype, fill_dtype, risk_order_dtype, strategy_row_dtype, undo_dtype
 from hftd.risk.orders import LEAVES_MAX, count_open, end_orders, find_order, link_order, refresh, set_hold, widen_own
 from hftd.shm.control import STRATEGIES_MAX
 from hftd.shm.pool import take_row
@@ -28,6 +30,8 @@ PENDING_NEW, LIVE, PARTIALLY_FILLED, PENDING_CANCEL, LOST = (
     int(OrdStatus.UNKNOWN),
 )  # fmt: skip
 SEQUENCE = 0xFFFFFFFF
+POSITION_BYTES, ORDER_BYTES = position_dtype.itemsize, risk_order_dtype.itemsize
+UNDO_POSITION, UNDO_ORDER = offset_of(undo_dtype, "position"), offset_of(undo_dtype, "before")
 
 
 @leaf
@@ -48,15 +52,30 @@ def remark(account, position, exposure, mark_px, now):
 
 
 @leaf
-def seen_before(fills, match, cl_ord_id):
+def seen_before(fills, undo, match, cl_ord_id):
     """Tell whether this fill was counted among the last ones; remember it. Match number 0 means none was given."""
     if match == 0:
         return False
-    entry = row(fills, (match ^ (match >> 13) ^ cl_ord_id) & (FILLS - 1), fill_dtype)
+    index = (match ^ (match >> 13) ^ cl_ord_id) & (FILLS - 1)
+    entry = row(fills, index, fill_dtype)
     if entry.match == match and entry.cl_ord_id == cl_ord_id:
         return True
+    undo.fill = index + 1
+    fence_release()
     entry.match, entry.cl_ord_id = match, cl_ord_id
     return False
+
+
+@leaf
+def keep(undo, seq, instrument, position, index, rows):
+    """Keep what report `seq` may change, as it is: `rebuild` puts it back where the process died in the middle."""
+    undo.instrument, undo.order, undo.fill = instrument, index, 0
+    copy_bytes(address_of(undo) + UNDO_POSITION, address_of(position), POSITION_BYTES)
+    if index != 0:
+        copy_bytes(address_of(undo) + UNDO_ORDER, rows.base + index * ORDER_BYTES, ORDER_BYTES)
+    fence_release()
+    undo.seq = seq
+    fence_release()
 
 
 @leaf
@@ -76,7 +95,7 @@ def adopt(pool, rows, buckets, account, position, exposure, strategies, report):
 
 
 @leaf
-def apply_report(report, pool, rows, buckets, account, positions, exposures, strategies, fills, counters, now):
+def apply_report(report, pool, rows, buckets, account, positions, exposures, strategies, fills, undo, counters, now):
     """Apply one report. report: report_dtype record in place; everything else: risk's own state, lifted by the caller."""
     counters.reports += 1
     if report.instrument >= positions.count:
@@ -88,9 +107,10 @@ def apply_report(report, pool, rows, buckets, account, positions, exposures, str
     exposure = row(exposures, report.instrument, exposure_dtype)
     index = find_order(rows, buckets, report.cl_ord_id)
     ended = 0
+    keep(undo, report.seq, report.instrument + 0, position, index, rows)
 
     if kind == FILL or kind == BROKEN:
-        if kind == FILL and seen_before(fills, report.venue_id, report.cl_ord_id):
+        if kind == FILL and seen_before(fills, undo, report.venue_id, report.cl_ord_id):
             counters.fills_repeated += 1
             return
         qty = report.qty + 0

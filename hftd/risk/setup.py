@@ -14,8 +14,8 @@ from hftd.msg.enums import AgentState, DenyReason, LogCode, Role
 from hftd.msg.records import INSTRUMENT_ANNOUNCED
 from hftd.risk import ledger, loop
 from hftd.risk.handle import risk_agent_dtype
-from hftd.risk.memory import STRATEGY_DEAD, STRATEGY_NONE, STRATEGY_ON
-from hftd.risk.rebuild import rebuild
+from hftd.risk.memory import STRATEGY_DEAD, STRATEGY_NONE, STRATEGY_ON, STRATEGY_OVERRUN
+from hftd.risk.rebuild import rebuild, revalue, take_back
 from hftd.shm import ring
 from hftd.shm.map import PLACE_RISK
 from hftd.shm.pool import open_pool
@@ -46,10 +46,12 @@ class RiskAgent(Agent):
         self.packets = -1
         self.armed = 0
         self.next_look_ns = 0
+        self.starts: dict[int, int] = {}
         self.catch_up: dict[int, int] = {}
         self.killed = False
         self.overruns = 0
         self.loss_told = False
+        self.lost = False
         self.carried = ledger.load(config, ledger.today())
 
     def kernel(self):
@@ -68,12 +70,14 @@ class RiskAgent(Agent):
             set_span(handle[field], market.address(field), market.parts[field].count)
         handle["account_at"], handle["window_at"] = segment.address("account"), segment.address("window")
         handle["counters_at"], handle["histograms_at"] = segment.address("counters"), segment.address("histograms")
+        handle["undo_at"] = segment.address("undo")
         handle["run_at"] = self.memory["control"].address("run")
         handle["places"] = max(self.served, default=-1) + 1
         restarted = int(self.account["day"]) != 0
         self._set_account(restarted)
         for at in range(self.config.instruments):
             set_limits(self.limits[at], self.config.risk, {}, self.clock)
+        take_back(segment, self.memory["ring.order"])
         rebuild(segment, handle["pool"])
         ring.open_producer(handle["orders"], self.memory["ring.order"])
         ring.open_producer(handle["denies"], self.memory["ring.deny"])
@@ -81,10 +85,10 @@ class RiskAgent(Agent):
         for index in self.served:
             self._join_intents(index, restarted)
             self.strategies[index]["state"] = STRATEGY_ON
-        handle["gate"] = int(DenyReason.NOT_READY) if self.catch_up else 0
+        handle["gate"] = int(DenyReason.NOT_READY) if self.catch_up or self.lost else 0
         handle["feed_seen"] = clocks.now_ticks()
         self.arm()
-        self.ready()
+        self.ready(not self.lost)
 
     def _set_account(self, restarted: bool) -> None:
         account, risk = self.account, self.config.risk
@@ -104,7 +108,16 @@ class RiskAgent(Agent):
         """Stand on the report ring, at the first report not yet applied as long as it is still there."""
         handle, segment = self.handle["reports"], self.memory["ring.report"]
         ring.open_consumer(handle, segment, PLACE_RISK, from_start=True)
-        resume_at(handle, segment, int(self.account["report_seq"]))
+        if not resume_at(handle, segment, int(self.account["report_seq"])):
+            self._reports_lost()
+
+    def _reports_lost(self) -> None:
+        """Reports went by unread: nobody vouches for positions any more. No new risk until the daemon is started anew."""
+        self.lost = True
+        self.handle["gate"] = int(DenyReason.NOT_READY)
+        self.mark["state"] = int(AgentState.DEGRADED)
+        self.ready(False)
+        self.log(LogCode.RISK_GAP, int(self.account["report_seq"]), int(self.handle["reports"]["next"]))
 
     def _join_intents(self, index: int, restarted: bool) -> None:
         """Stand on a strategy's intent ring. What was written while risk was down is read, and denied: its prices are old."""
@@ -128,7 +141,7 @@ class RiskAgent(Agent):
         self.arm()
         if self.catch_up and all(int(self.handle["intents"][index]["next"]) >= tail for index, tail in self.catch_up.items()):
             self.catch_up = {}
-            self.handle["gate"] = 0
+            self.handle["gate"] = int(DenyReason.NOT_READY) if self.lost else 0
         if now_ns >= self.next_look_ns:
             self.next_look_ns = now_ns + LOOK_NS
             self._look(now)
@@ -161,15 +174,24 @@ class RiskAgent(Agent):
         hung = HUNG_NS * int(self.clock["hz"]) // 1_000_000_000
         for index in self.served:
             mark, row = marks[int(Role.STRATEGY) + index], self.strategies[index]
-            pid, state = int(mark["pid"]), int(mark["state"])
+            pid, state, starts = int(mark["pid"]), int(mark["state"]), int(mark["starts"])
+            before, self.starts[index] = self.starts.get(index, starts) or starts, starts
+            if starts != before:  # started again faster than we look: what its predecessor had open goes
+                row["cancel_wanted"] = 1
+                self.log(LogCode.STRATEGY_ERROR, index, pid, state)
             if state in (AgentState.NONE, AgentState.STARTING):
                 continue
             dead = pid == 0 or not alive(pid) or now - int(mark["heartbeat"]) > hung
             if dead and int(row["state"]) == STRATEGY_ON:
                 row["state"], row["cancel_wanted"] = STRATEGY_DEAD, 1
                 self.log(LogCode.STRATEGY_ERROR, index, pid, state)
-            elif not dead and int(row["state"]) == STRATEGY_DEAD and state == AgentState.RUNNING:
+            elif not dead and self._back(index, int(row["state"]), state):
                 row["state"] = STRATEGY_ON
+        if not self.lost and self._place("ring.report", PLACE_RISK) == ring.DETACHED:
+            self._join_reports()
+        if int(self.account["loss_latched"]) and not self.loss_told:
+            self.log(LogCode.LOSS_LIMIT, int(self.account["pnl"]), int(self.account["loss_max"]))
+        self.loss_told = bool(int(self.account["loss_latched"]))
         killed = int(self.run["kill"]) != 0
         if killed and not self.killed:
             self.log(LogCode.KILL, int(self.run["kill"]), int(self.run["kill_by"]))
@@ -180,6 +202,16 @@ class RiskAgent(Agent):
         if overruns != self.overruns:
             self.overruns = overruns
             self.log(LogCode.CONSUMER_DETACHED, int(Role.RISK), overruns)
+
+    def _back(self, index: int, row_state: int, state: int) -> bool:
+        """Tell whether a strategy that was switched off because it was gone, or too slow, is there again."""
+        if row_state == STRATEGY_DEAD:
+            return state == AgentState.RUNNING
+        return row_state == STRATEGY_OVERRUN and self._place("ring.deny", index) == ring.GATING
+
+    def _place(self, name: str, place: int) -> int:
+        """Return the state of a consumer's place on a ring."""
+        return int(self.memory[name]["control"][0]["consumers"][place]["state"])
 
     def close(self) -> None:
         """Say in the rows that nobody judges any more."""
@@ -207,17 +239,6 @@ def set_limits(row, risk, own: dict, clock, tick: int = 1) -> None:
     row["notional_max"] = min(round(values["order_notional_max"] * PRICE_SCALE), 1 << 61)
     row["stale_ticks"] = values["feed_stale_ms"] * int(clock["hz"]) // 1000
     row["tick"] = max(tick, 1)
-
-
-def revalue(account, position, exposure) -> None:
-    """Value a position from cold code, before the turn runs or for a row the turn has not touched."""
-    shares = int(position["bought_qty"]) - int(position["sold_qty"]) + int(exposure["carried_qty"])
-    cash = int(position["sold_cash"]) - int(position["bought_cash"]) + int(exposure["carried_cash"])
-    held = min(abs(shares) * int(exposure["mark_px"]), int(account["cap"]))
-    pnl = cash + (held if shares >= 0 else -held)
-    account["held_cash"] = int(account["held_cash"]) + held - int(exposure["held_cash"])
-    account["pnl"] = int(account["pnl"]) + pnl - int(exposure["pnl"])
-    exposure["held_cash"], exposure["pnl"] = held, pnl
 
 
 def resume_at(handle, segment, seq: int) -> bool:

@@ -1,4 +1,4 @@
-"""Risk and its naive twin, given the same intents, quotes and reports, agree on every reason and on every sum; and the limits hold."""
+"""Risk and its naive twin, given the same intents, quotes and reports, agree on every reason and sum; and the limits hold."""
 
 import tempfile
 from random import Random
@@ -146,7 +146,8 @@ def some_price(rng: Random) -> int:
 
 def some_qty(rng: Random) -> int:
     """A quantity that may pass, mostly."""
-    return rng.choice([0, 500, 501, 999_999, 1_000_000, 0xFFFFFFFF]) if rng.random() < 0.05 else rng.randint(1, 410)
+    wild = [0, 500, 501, 999_999, 1_000_000, 0xFFFFFFFF]
+    return rng.choice(wild) if rng.random() < 0.05 else rng.choice([rng.randint(1, 410), 100 * rng.randint(1, 5)])
 
 
 def one_step(pair: Pair, rng: Random, lean: float, talk: float) -> None:

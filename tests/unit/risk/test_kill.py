@@ -1,0 +1,78 @@
+"""The kill switch: at once, latched, lifted only by a name."""
+
+import json
+
+import pytest
+
+from hftd.msg.enums import DenyReason
+from hftd.risk import kill
+from tests.support.risk_desk import CANCEL_ALL, Desk
+
+
+@pytest.fixture
+def desk(tmp_path):
+    return Desk(tmp_path)
+
+
+def test_pulled_it_denies_and_cancels_everything(desk):
+    """The word is set, orders are denied, every strategy's orders are cancelled, once."""
+    kill.pull(desk.config, desk.memory, "anna", "looks wrong")
+    assert desk.reason() == DenyReason.KILLED
+    desk.agent.cold(1_000_000_000)
+    desk.agent.cold(2_000_000_000)
+    desk.step(3)
+    assert sorted((int(order["kind"]), int(order["strategy"])) for order in desk.orders()) == [(CANCEL_ALL, 0), (CANCEL_ALL, 1)]
+    assert int(desk.run["kill_by"]).to_bytes(8, "little").rstrip(b"\0") == b"anna"
+
+
+def test_it_survives_a_restart(desk, tmp_path):
+    """A new daemon of the same run directory starts killed."""
+    kill.pull(desk.config, desk.memory, "anna", "looks wrong")
+    desk.run["kill"] = 0
+    assert kill.load_latch(desk.config, desk.memory)
+    assert desk.reason() == DenyReason.KILLED
+    facts = kill.read_latch(desk.config)
+    assert (facts["by"], facts["why"]) == ("anna", "looks wrong")
+
+
+def test_it_can_be_pulled_without_a_daemon(desk):
+    """The latch alone: the next start is killed."""
+    kill.pull(desk.config, None, "anna")
+    assert int(desk.run["kill"]) == 0
+    assert kill.load_latch(desk.config, desk.memory) and int(desk.run["kill"]) > 0
+
+
+def test_the_first_pull_stays(desk):
+    """Who and when of the first; a second changes nothing."""
+    first = kill.pull(desk.config, desk.memory, "anna")
+    word = int(desk.run["kill"])
+    assert kill.pull(desk.config, desk.memory, "bert") == first
+    assert int(desk.run["kill"]) == word
+
+
+def test_only_a_name_lifts_it(desk):
+    """Without one it stays; with one the word and the latch go, and the latch is kept as the last one."""
+    kill.pull(desk.config, desk.memory, "anna")
+    with pytest.raises(kill.KillError, match="--by NAME"):
+        kill.clear(desk.config, desk.memory, "  ")
+    assert desk.reason() == DenyReason.KILLED
+    assert kill.clear(desk.config, desk.memory, "bert")["by"] == "anna"
+    assert desk.reason() == DenyReason.OK
+    assert not kill.load_latch(desk.config, desk.memory)
+    last = json.loads((kill.latch_path(desk.config).with_name("kill.last.json")).read_text())
+    assert (last["by"], last["cleared_by"]) == ("anna", "bert")
+    assert kill.clear(desk.config, desk.memory, "bert") is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"by": "x"}', '{"utc_ns": 0, "by": ""}', "\x00\x01"])
+def test_an_unreadable_latch_counts_as_pulled(desk, content):
+    """Doubt is for stopping."""
+    kill.latch_path(desk.config).write_text(content)
+    assert kill.load_latch(desk.config, desk.memory)
+    assert desk.reason() == DenyReason.KILLED
+
+
+def test_the_latch_is_the_owners_alone(desk):
+    """0600."""
+    kill.pull(desk.config, desk.memory, "anna")
+    assert kill.latch_path(desk.config).stat().st_mode & 0o777 == 0o600
