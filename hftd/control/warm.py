@@ -42,28 +42,30 @@ def kernels(config: Config, placement: Placement | None = None) -> list[Kernel]:
     from hftd.core.agent import push_log
     from hftd.core.clock import _read
     from hftd.feed import loop as feed_loop
+    from hftd.feed.state import feed_agent_dtype
     from hftd.gateway import loop as gateway_loop
     from hftd.recorder import loop as recorder_loop
     from hftd.risk import loop as risk_loop
+    from hftd.risk.handle import risk_agent_dtype
     from hftd.shm.ring import producer_dtype
-    from hftd.strategy import loop as strategy_loop
     from hftd.strategy.program import load_all
+    from hftd.strategy.records import strategy_agent_dtype
 
     placement = placement or place(config)
     wanted = [
         Kernel("clock", lambda: _read, ()),
         Kernel("log", lambda: push_log, (record(producer_dtype), types.int64)),
-        Kernel("feed", feed_loop.kernel, duty_signature(feed_loop.feed_agent_dtype)),
+        Kernel("feed", feed_loop.kernel, duty_signature(feed_agent_dtype)),
         Kernel("recorder", recorder_loop.kernel, duty_signature(recorder_loop.recorder_agent_dtype)),
     ]
     programs = load_all(config)
-    agent = record(strategy_loop.strategy_agent_dtype)
+    agent = record(strategy_agent_dtype)
     mark, idle = record(mark_dtype), record(idle_dtype)
     if placement.fused:
         signature = (
             agent,
             mark,
-            record(risk_loop.risk_agent_dtype),
+            record(risk_agent_dtype),
             mark,
             record(gateway_loop.gateway_agent_dtype),
             mark,
@@ -73,10 +75,10 @@ def kernels(config: Config, placement: Placement | None = None) -> list[Kernel]:
         for program in programs.values():
             wanted.append(Kernel(f"fused {program.name}", lambda program=program: fused_kernel(program), signature))
         return wanted
-    wanted.append(Kernel("risk", risk_loop.kernel, duty_signature(risk_loop.risk_agent_dtype)))
+    wanted.append(Kernel("risk", risk_loop.kernel, duty_signature(risk_agent_dtype)))
     wanted.append(Kernel("gateway", gateway_loop.kernel, duty_signature(gateway_loop.gateway_agent_dtype)))
     for program in programs.values():
-        wanted.append(Kernel(f"strategy {program.name}", program.kernel, duty_signature(strategy_loop.strategy_agent_dtype)))
+        wanted.append(Kernel(f"strategy {program.name}", program.kernel, duty_signature(strategy_agent_dtype)))
     return wanted
 
 
