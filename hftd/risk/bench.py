@@ -1,8 +1,8 @@
 """Loops that benchmarks time: the whole check of an order, and the whole turn from intent ring to order ring and back.
 
 `check_many` judges one intent again and again, its id one higher each time: every check up to the last, nothing written for it.
-`turn_many` sends intents through `risk_turn`, takes the orders as the gateway would, and lets the venue reject each, so that nothing
-piles up: a push, a turn, a pop, a report and a second turn each time.
+`turn_many` sends intents through `risk_turn`, takes the orders as the gateway would, and lets the venue reject each, so that
+nothing piles up: a push, a turn, a pop, a report and a second turn each time.
 """
 
 from hftd.core.jit import hot
