@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 console = Console(highlight=False, soft_wrap=False)
+if not console.is_terminal:
+    console.width = 120
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence], left: int = 1) -> None:
