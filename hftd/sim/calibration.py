@@ -24,8 +24,8 @@ Aggregates of genuine Nasdaq days, measured over every message of one symbol (no
     live orders, p50            133               350               472               120
     price levels of a side, p50 48                31                -                 at least 12
 
-The genuine spread was 5 to 20 ticks (early morning; a 580-dollar stock before its split); a liquid stock of ordinary price keeps one
-to a few, which is what is made here.
+The genuine spread was 5 to 20 ticks (early morning; a 580-dollar stock before its split); a liquid stock of ordinary price
+keeps one to a few, which is what is made here.
 """
 
 import numpy as np
@@ -40,6 +40,8 @@ SHARES_PER_MILLION = {
     "unprinted": 100_000,                         # of those
     "touch": 300_000, "inside": 60_000,           # of the adds
     "young": 600_000,                             # of the deletes and replaces
+    "news": 40_000,                               # of all events
+    "stale": 700_000,                             # of the deletes that find one
     "burst": 800_000,
 }  # fmt: skip
 """What is not listed up to a million of the events is an add. Shares of different bases are marked."""

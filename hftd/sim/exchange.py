@@ -1,7 +1,7 @@
 """The exchange's memory and sockets: everything hot code works on, made once; and what is enlarged while it runs.
 
-Stores are private mappings, touched as they fill, so a large one costs nothing until it is used; `Store.grow` moves the pages, not the
-bytes. All of it lives as long as the Exchange object does.
+Stores are private mappings, touched as they fill, so a large one costs nothing until it is used; `Store.grow` moves the pages,
+not the bytes. All of it lives as long as the Exchange object does.
 """
 
 import ctypes
@@ -262,7 +262,8 @@ class Exchange:
             for locate in range(1, options.symbols + 1):
                 row = self.symbols[locate]
                 row["live"] = self.live.ctypes.data + 8 * LIVE_MAX * locate
-                row["base_px"], row["tick"] = int(round(calibration.SYMBOLS[locate - 1][1] * 100)) * 100, 100
+                row["base_px"] = row["fair"] = round(calibration.SYMBOLS[locate - 1][1] * 100) * 100
+                row["tick"] = 100
         x["data"], x["data_size"] = self.data.ctypes.data, self.data.size
 
     # ------------------------------------------------------------ the wire

@@ -4,9 +4,9 @@ It acts through the same matching engine as everybody: its takers hit what rests
 its own, and that is the only way in which it reacts to accounts. Without accounts a seed gives the same bytes every time,
 at whatever pace they are played. The numbers that shape it are one record, `calibration_dtype`, filled from `calibration.py`.
 
-Prices are not drawn: adds stand at, inside or behind the best price of their side, never across, and takers eat the best, leaning
-one way for a while; so the market walks. A side keeps at least `levels` prices; a live-order target holds the depth; a pull back
-towards the first price keeps a long run sane.
+What walks is each symbol's fair price, by half ticks, when news comes; the book follows it: orders on its wrong side are deleted
+or taken, and nobody adds there. Adds stand at, inside or behind the best price of their side, never across. A side keeps at
+least `levels` prices; a live-order target holds the depth; a pull back towards the first price keeps a long run sane.
 """
 
 import math
@@ -102,9 +102,13 @@ def add_price(x, locate, side):
     room = 4 if opposite == 0 else (opposite - own) * toward // tick - 1  # ticks between the two bests
     at = below(x, MILLION)
     px = own
+    if (symbol.fair - own) * toward <= 0:  # the best is beyond what the market thinks: nobody joins it
+        return symbol.fair // tick * tick - toward * tick * (1 + below(x, 3)) if own > 3 * tick else own
     if room >= table.spread and chance(x, 600_000):
         px = own + toward * tick * (1 + below(x, room))
-    elif at < table.inside and room >= 1:
+        if (symbol.fair - px) * toward <= 0:
+            px = own
+    elif at < table.inside and room >= 1 and (symbol.fair - own) * toward > tick:
         px = own + toward * tick
     elif at >= table.inside + table.touch:
         px = own - toward * tick * (1 + int(-math.log(uniform(x)) * table.reach))
@@ -146,7 +150,7 @@ def deepest(x, locate, side):
 
 @hot
 def pick(x, locate, young):
-    """Draw a live order of the market: one of the newest in `young` of a million cases. 0: there is none, or its level is needed."""
+    """Draw a live order of the market: one of the newest in `young` of a million cases. 0: none, or its level is needed."""
     symbol = row(span(x.symbols), locate, symbol_dtype)
     if symbol.live_count == 0:
         return 0
@@ -162,9 +166,37 @@ def pick(x, locate, young):
 
 
 @hot
+def news(x, locate):
+    """Move the fair price by a half tick or two, back towards the first price when it is far from it."""
+    symbol = row(span(x.symbols), locate, symbol_dtype)
+    away = (symbol.fair - symbol.base_px) * 10_000 // symbol.base_px  # basis points
+    up = below(x, 1000) < 500 - max(min(away // 2, 400), -400)
+    step = (1 + below(x, 2)) * symbol.tick // 2
+    symbol.fair += step if up else -step
+
+
+@hot
+def stale(x, locate):
+    """Row of an order of the market that leads a best price on the wrong side of fair; 0: there is none, or it is needed."""
+    symbol = row(span(x.symbols), locate, symbol_dtype)
+    found = 0
+    for side in range(2):
+        half = half_of(x, locate, side)
+        if half.best != 0 and half.levels > table_of(x).levels:
+            level = row(span(x.levels.rows), half.best, level_dtype)
+            if (level.px >= symbol.fair) == (side == 0):
+                head = level.head
+                if row(span(x.orders.rows), head, order_dtype).account == 0:
+                    found = head
+    return found
+
+
+@hot
 def remove(x, locate):
     """D: somebody deletes an order. Returns False where none could be spared."""
-    index = pick(x, locate, table_of(x).young)
+    index = stale(x, locate) if chance(x, table_of(x).stale) else 0
+    if index == 0:
+        index = pick(x, locate, table_of(x).young)
     if index == 0:
         return False
     publish_delete(x, locate, row(span(x.orders.rows), index, order_dtype).ref)
@@ -219,8 +251,9 @@ def take(x, locate):
     """E, C: a marketable order comes in and trades by price and time."""
     table = table_of(x)
     symbol = row(span(x.symbols), locate, symbol_dtype)
-    pull = (best_px(x, locate, 0) - symbol.base_px) * 20_000 // symbol.base_px  # 1 % above the first price: -200
-    side = 0 if below(x, 2000) < 1000 + max(min(symbol.lean - pull, 900), -900) else 1
+    middle = (best_px(x, locate, 0) + best_px(x, locate, 1)) // 2
+    push = (symbol.fair - middle) * 800 // symbol.tick
+    side = 0 if below(x, 2000) < 1000 + max(min(symbol.lean + push, 950), -950) else 1
     half = half_of(x, locate, 1 - side)
     if half.best == 0:
         return False
@@ -300,6 +333,8 @@ def happen(x):
     symbol = row(span(x.symbols), locate, symbol_dtype)
     if below(x, 500) == 0:
         symbol.lean = below(x, 1201) - 600
+    if chance(x, table.news):
+        news(x, locate)
     short = (table.depth - symbol.live_count) * (table.add + table.delete) // (2 * table.depth)
     adds = max(min(table.add + short // 2, table.add + table.delete), 0)
     at = below(x, MILLION)

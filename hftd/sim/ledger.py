@@ -21,6 +21,7 @@ OPEN = ("open_orders", "open_buy_qty", "open_sell_qty", "open_buy_cash", "open_s
 STATES = {ORDER_OPEN: "open", ORDER_FILLED: "filled", ORDER_CANCELED: "canceled", ORDER_REPLACED: "replaced"}
 ACCOUNT_COUNTERS = ("logins", "received", "entered", "replaced", "canceled", "rejected", "ignored", "malformed", "fills",
                     "self_trades", "disconnects", "swept", "user_ref")  # fmt: skip
+ORDER_KEYS = ("user_ref", "orig_user_ref", "ref", "px", "qty", "filled", "cash", "canceled", "ts", "ts_end")
 WIRE_COUNTERS = ("packets", "bytes", "heartbeats", "errors", "lost", "duplicated", "reordered", "delayed")
 FLOW_COUNTERS = ("published", "flow_events", "own_trades", "flow_trades", "self_trades", "dropped", "altered", "capped", "bad",
                  "requests", "request_bad", "answered", "turns", "sleeps")  # fmt: skip
@@ -101,7 +102,7 @@ def _add_open(row: dict[str, Any], order: dict[str, Any]) -> None:
 
 
 def _order(row, names: list[str], accounts: list[str]) -> dict[str, Any]:
-    made = {key: int(row[key]) for key in ("user_ref", "orig_user_ref", "ref", "px", "qty", "filled", "cash", "canceled", "ts", "ts_end")}
+    made = {key: int(row[key]) for key in ORDER_KEYS}
     made["account"], made["symbol"] = accounts[int(row["account"])], names[int(row["locate"])]
     made["side"], made["state"] = "BS"[int(row["side"])], STATES[int(row["state"])]
     made["reason"] = chr(int(row["reason"])) if row["reason"] else ""

@@ -156,7 +156,7 @@ def synthetic_day(symbols: int) -> tuple[bytearray, int, int]:
     maker of every symbol, start of system hours, imbalances. Opening: cross trades and start of market hours. End: closing crosses
     and the system events that end a day; their stamps are moved up to the flow's last where it runs longer.
     """
-    chosen = [(n + 1, name.encode().ljust(8), int(round(px * 100)) * 100) for n, (name, px) in enumerate(SYMBOLS[:symbols])]
+    chosen = [(n + 1, name.encode().ljust(8), round(px * 100) * 100) for n, (name, px) in enumerate(SYMBOLS[:symbols])]
     before, opening, end = bytearray(), bytearray(), bytearray()
     ts = 3 * HOUR + 300_000_000_000
     before += _message("S", 0, ts, b"O")

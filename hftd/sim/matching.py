@@ -7,8 +7,8 @@ flow trades as account 0, so that over all rows bought equals sold, in shares an
 
 OUCH's quantities: an Enter's is the order's; a Replace's and a Cancel's is the intended TOTAL of the chain, executed shares
 included. A Replace loses the place in the queue and gets a new reference. Where the specification is silent the choice is ours,
-and said here: a replace whose details are wrong, or whose total is executed already, cancels the original (reason Z, U) and does not
-use up the new number; a post-only order that would take is accepted and canceled at once (reason F); an immediate-or-cancel
+and said here: a replace whose details are wrong, or whose total is executed already, cancels the original (reason Z, U) and does
+not use up the new number; a post-only order that would take is accepted and canceled at once (reason F); an immediate-or-cancel
 order's rest is canceled with reason I; a market order is immediate-or-cancel whatever its time in force. Two orders of one account
 do trade with each other: counted, not prevented.
 """

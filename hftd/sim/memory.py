@@ -110,7 +110,8 @@ symbol_dtype = layout("sim_symbol", 128, [
     ("trades", "i8"),
     ("shares", "i8"),
     ("opened", "i8"),                             # own orders were ever in this book
-    ("pad0", "i8"), ("pad1", "i8"), ("pad2", "i8"),
+    ("fair", "i8"),                               # synthetic: what the market thinks it is worth, in half ticks of price
+    ("pad0", "i8"), ("pad1", "i8"),
 ])  # fmt: skip
 
 account_dtype = layout("sim_account", 320, [
@@ -279,6 +280,8 @@ calibration_dtype = layout("sim_calibration", 256, [
     ("attributed", "i8"),                         # of the adds: F
     ("priced", "i8"),                             # of the executions: C
     ("unprinted", "i8"),                          # of the C: Printable N
+    ("news", "i8"),                               # of all events: the symbol's fair price moves
+    ("stale", "i8"),                              # of the deletes, where a best price is on the wrong side of fair: that one goes
     ("broken", "i8"),                             # of all events: an earlier hidden print is voided
     ("touch", "i8"), ("inside", "i8"),            # of the adds: at the best price, or better where the spread has room
     ("reach", "i8"),                              # ticks: mean distance of the other adds
@@ -287,7 +290,7 @@ calibration_dtype = layout("sim_calibration", 256, [
     ("spread", "i8"),                             # ticks: wider than this, adds close it
     ("levels", "i8"),                             # levels a side never falls below
     ("sizes", "i8"), ("size_rows", "i8"),         # address of i8 pairs (parts in a million cumulative, shares)
-    ("pad0", ("i8", (10,))),
+    ("pad0", ("i8", (8,))),
 ])  # fmt: skip
 
 LIVE_MAX = 4096

@@ -2,9 +2,9 @@
 
     waiting for a log-in -> the flow -> lingering while accounts finish -> end of session -> ledger
 
-Three servers beside the market data lines: order entry (SoupBinTCP, one account per user name, resumed by sequence number), retransmissions
-(answered in compiled code), snapshots (GLIMPSE). A connection has to log in within LOGIN_S. A second log-in of an account waits
-a moment for the first connection to be found dead, and is refused ('S') when it is not.
+Three servers beside the market data lines: order entry (SoupBinTCP, one account per user name, resumed by sequence number),
+retransmissions (answered in compiled code), snapshots (GLIMPSE). A connection has to log in within LOGIN_S. A second log-in of an
+account waits a moment for the first connection to be found dead, and is refused ('S') when it is not.
 """
 
 import os
@@ -17,15 +17,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from hftd.cli.main import say
 from hftd.core import clock as clocks
 from hftd.core.libc import set_name
+from hftd.core.memory import records
 from hftd.sim import ledger as ledgers
 from hftd.sim.exchange import Exchange, Stream, open_line
 from hftd.sim.loop import MARGIN, MARGIN_ROWS, cycle
-from hftd.sim.memory import LOST_END
+from hftd.sim.memory import LOST_END, stream_dtype
 from hftd.sim.options import Options, SimError, check
-from hftd.sim.session import greet, lose, tell
+from hftd.sim.session import greet
 from hftd.sim.snapshot import spin_message, spin_orders
 from hftd.sim.wire import beat_both
 from hftd.venues.nasdaq import soupbintcp as soup
@@ -55,6 +58,19 @@ def run(options: Options, ready: Callable[[], Any] | None = None, stop: Callable
         return facts
     finally:
         server.close()
+
+
+def warm(exchange: Exchange | None = None) -> None:
+    """Compile, or load, everything hot that an exchange calls: done before it says that it is ready, and by `hftd warm`."""
+    exchange = exchange or Exchange(Options())
+    cycle(exchange.x, 0)
+    beside = records(stream_dtype, 1)
+    stream = Stream(beside[0], 4096, 64)
+    greeting = np.zeros(64, np.uint8)
+    spin_message(beside[0], greeting.ctypes.data, 12)
+    if int(exchange.x["orders"]["used"]) == 0:
+        spin_orders(exchange.x, beside[0])
+    assert len(stream) == 1
 
 
 class _Signals:
@@ -145,7 +161,8 @@ class Server:
 
     def close(self) -> None:
         """Close every socket."""
-        for sock in (*self.sockets, *self.clients.values(), *(login.sock for login in self.logins), *(one for one, _ in self.spins)):
+        waiting = (*(login.sock for login in self.logins), *(sock for sock, _ in self.spins))
+        for sock in (*self.sockets, *self.clients.values(), *waiting):
             with suppress(OSError):
                 sock.close()
 
@@ -155,7 +172,7 @@ class Server:
         """Run the session."""
         exchange, options = self.exchange, self.options
         x = exchange.x
-        cycle(x, 0)  # compiled, or loaded, before anybody is told that we are ready
+        warm(exchange)
         beat_both(x)
         if ready:
             ready()
@@ -202,16 +219,11 @@ class Server:
         exchange = self.exchange
         account = exchange.accounts[number]
         sock = self.clients[int(account["fd"])]
-        deadline = time.monotonic() + 0.5
-        while int(account["sent"]) < int(account["stream"]["tail"]) and int(account["fd"]) >= 0 and time.monotonic() < deadline:
-            tell(exchange.x, number, clocks.now_ticks())
+        told, tail = int(account["sent"]), int(account["stream"]["tail"])
         with suppress(OSError):
-            sock.send(soup.empty(soup.END_OF_SESSION))
-        if int(account["fd"]) >= 0:
-            keep = int(exchange.x["cancel_on_disconnect"])
-            exchange.x["cancel_on_disconnect"] = 0
-            lose(exchange.x, number, LOST_END)
-            exchange.x["cancel_on_disconnect"] = keep
+            sock.settimeout(0.5)
+            sock.sendall(exchange.streams[number].store.bytes(told, tail - told) + soup.empty(soup.END_OF_SESSION))
+        account["sent"], account["lost_fd"], account["lost_why"], account["fd"] = tail, account["fd"], LOST_END, -1
         self._lost()
 
     # ------------------------------------------------------------ cold work
@@ -239,7 +251,8 @@ class Server:
             self._spin_on()
 
     def _polls(self) -> None:
-        cold = [self.ouch.fileno(), *([self.glimpse.fileno()] if self.glimpse else []), *(login.sock.fileno() for login in self.logins)]
+        listeners = [self.ouch, *([self.glimpse] if self.glimpse else [])]
+        cold = [sock.fileno() for sock in (*listeners, *(login.sock for login in self.logins))]
         self.exchange.set_polls(cold, [self.request.fileno(), *self.clients])
 
     def _lost(self) -> None:
@@ -368,7 +381,7 @@ class Server:
         x = exchange.x
         admin = list(exchange.admin.rows())
         size = 64 * int(x["orders"]["used"]) + 64 * (len(admin) + 2) + 4096
-        record = _record()
+        record = records(stream_dtype, 1)[0]
         stream = Stream(record, size, int(x["orders"]["used"]) + len(admin) + 16)
         tape = exchange.tape.store.base
         for offset in admin:
@@ -401,10 +414,3 @@ class Server:
                 sock.close()
         self.spins = going
 
-
-def _record():
-    from hftd.core.memory import records
-    from hftd.sim.memory import stream_dtype
-
-    made = records(stream_dtype, 1)[0]
-    return made

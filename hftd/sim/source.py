@@ -1,8 +1,8 @@
 """When what happens: the flow's next event, its due time and its stamp, and the venue's clock between two events.
 
-Two clocks. `elapsed` is real ns since the flow began: an event is performed when it is due. The stamp is the venue's, ns since midnight:
-an event's is given (history) or drawn (synthetic); what an account does in between is stamped by interpolation, so that stamps
-never go back and never pass the next event's, however much a recorded day is compressed.
+Two clocks. `elapsed` is real ns since the flow began: an event is performed when it is due. The stamp is the venue's, ns since
+midnight: an event's is given (history) or drawn (synthetic); what an account does in between is stamped by interpolation, so that
+stamps never go back and never pass the next event's, however much a recorded day is compressed.
 """
 
 from hftd.core.jit import hot

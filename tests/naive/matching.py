@@ -1,8 +1,8 @@
 """The exchange's rules in the most obvious Python: one list of orders, sorted when it matters. Slow, and easy to believe.
 
 Nothing here is taken from the engine. Prices, shares and references are ints; side 0 buys, 1 sells. `tape` is what market data
-says, `told[account]` what each account is told, both as tuples. History (account 0) keeps two numbers per order: `left`, what is open in
-this book, and `hist`, what history believes; see `history` for the rules.
+says, `told[account]` what each account is told, both as tuples. History (account 0) keeps two numbers per order: `left`, what
+is open in this book, and `hist`, what history believes.
 """
 
 from dataclasses import dataclass

@@ -18,7 +18,8 @@ REF, MATCH = 1_000_000, 5_000_000
 STOCK = b"ALFA    "
 small = st.integers(0, 11)
 ACTIONS = ("enter", "enter", "enter", "ioc", "market", "replace", "cancel", "modify", "query", "leave",
-           "add", "add", "add", "add", "executed", "executed", "executed", "canceled", "deleted", "replaced", "unknown")  # fmt: skip
+           "add", "add", "add", "add", "executed", "executed", "executed", "canceled", "deleted", "replaced",
+           "unknown")  # fmt: skip
 action = st.tuples(st.sampled_from(ACTIONS), small, small, small, small)
 
 

@@ -1,4 +1,4 @@
-"""A desk at the exchange for tests: the engine without sockets, OUCH bytes in, tuples out. Decoded here with struct, not by hftd."""
+"""A desk at the exchange for tests: the engine without sockets, OUCH bytes in, tuples out, decoded here with struct."""
 
 import struct
 
@@ -82,7 +82,8 @@ def enter(user_ref: int, side: str, qty: int, px: int, symbol: str = "ALFA", tif
           cross: str = "N", appendage: bytes = b"") -> bytes:  # fmt: skip
     """An Enter Order."""
     return (b"O" + struct.pack(">IcI", user_ref, side.encode(), qty) + symbol.encode().ljust(8) + struct.pack(">Q", px)
-            + f"{tif}{display}PN{cross}".encode() + b"%014d" % user_ref + struct.pack(">H", len(appendage)) + appendage)  # fmt: skip
+            + f"{tif}{display}PN{cross}".encode() + b"%014d" % user_ref
+            + struct.pack(">H", len(appendage)) + appendage)  # fmt: skip
 
 
 def replace(orig: int, user_ref: int, qty: int, px: int, tif: str = "0", appendage: bytes = b"") -> bytes:
@@ -111,7 +112,7 @@ class Desk:
         self.exchange = exchange or Exchange(Options(fast=True, **options))
         self.x = self.exchange.x
         self.numbers = [self.exchange.account(f"ACC{k}") for k in range(accounts)]
-        self.read = {number: 1 for number in self.numbers}  # the start-of-day event is passed over
+        self.read = dict.fromkeys(self.numbers, 1)  # the start-of-day event is passed over
         self.published = len(self.exchange.tape)
         self._bytes = np.zeros(256, np.uint8)
 
