@@ -10,7 +10,8 @@ A full ring never stops the feed: the gating consumer that is furthest behind is
 
 from hftd.core.atomics import tsc
 from hftd.core.jit import hot, leaf
-from hftd.core.memory import load64, record_at, row, span, store64
+from hftd.core.layout import offset_of
+from hftd.core.memory import address_of, load64, record_at, row, span, store64
 from hftd.feed.book import best
 from hftd.feed.memory import book_dtype, feed_counters_dtype, level_dtype
 from hftd.feed.state import SINK_RING
@@ -24,6 +25,9 @@ LEVEL = int(EventKind.LEVEL)
 BOOK_STATE = int(EventKind.BOOK_STATE)
 CLEAR = int(EventKind.CLEAR)
 TICKS_MAX = (1 << 32) - 1
+QUOTE_BID = offset_of(quote_dtype, "bid_px")
+QUOTE_SIDE = offset_of(quote_dtype, "ask_px") - QUOTE_BID
+"""A side of a quote is its price and then its quantity."""
 
 
 @leaf
@@ -64,20 +68,17 @@ def emit(agent, book, instrument, kind, px, qty, orders, ref, flags):
 
 
 @leaf
-def update_quote(agent, t, book, quote):
-    """Copy the top of a book to its quote cell; the caller has opened the cell."""
-    bid, ask = best(t, book.sides[0]), best(t, book.sides[1])
-    bid_px = bid_qty = ask_px = ask_qty = 0
-    if bid != 0:
-        level = row(t.levels, bid, level_dtype)
-        bid_px, bid_qty = level.px, level.qty
-    if ask != 0:
-        level = row(t.levels, ask, level_dtype)
-        ask_px, ask_qty = -level.px, level.qty
-    quote.bid_px = bid_px
-    quote.bid_qty = bid_qty
-    quote.ask_px = ask_px
-    quote.ask_qty = ask_qty
+def update_quote(agent, t, book, which, quote):
+    """Copy the top of one side of a book to its quote cell; the caller has opened the cell. which: Side."""
+    found = best(t, book.sides[which])
+    px = qty = 0
+    if found != 0:
+        level = row(t.levels, found, level_dtype)
+        px = level.px if which == 0 else -level.px
+        qty = level.qty
+    at = address_of(quote) + QUOTE_BID + which * QUOTE_SIDE
+    store64(at, px)
+    store64(at + 8, qty)
     quote.ts_event = agent.ts_event
     quote.ts_recv = agent.ts_recv
     quote.events = book.events

@@ -458,7 +458,7 @@ def apply_message(agent, t, listing, kinds, types, at, length, seq):
     if top + print_qty > 0:
         quote = row(span(agent.quotes), instrument, quote_dtype)
         begin_write(quote)
-        update_quote(agent, t, book, quote)
+        update_quote(agent, t, book, which, quote)
         if print_qty != 0:
             quote.last_px = px
             quote.last_qty = print_qty

@@ -4,9 +4,9 @@
     line B ─┼─▶ handle_packet ─┼─ already seen ─────────▶ count, drop        (the first copy wins; a straddling packet's new part)
     server ─┘                  └─ beyond ───────────────▶ queue, sorted ──▶ catch_up applies it when its turn comes
 
-A packet is checked whole before any of it is believed: length, sequence, framing, session. What is missing may still come late, or by the
-other line: for the reorder window nothing is done. Then the books are RECOVERING, events carry the SNAPSHOT flag, and servers are
-asked in turn: a window of requests of CHUNK messages, each small enough to be answered by one packet; a time-out starts again at
+A packet is checked whole before any of it is believed: length, sequence, framing, session. What is missing may still come late, or
+by the other line: for the reorder window nothing is done. Then the books are RECOVERING, events carry the SNAPSHOT flag, and servers
+are asked in turn: a window of requests of CHUNK messages, each small enough to be answered by one packet; a time-out starts again at
 the first missing message with the next server; answers are packets like any other. When nothing came after `tries_max` time-outs,
 the missing messages are given up: what waited is applied, and the books are STALE. A feed that starts late finds its first packet
 beyond 1 and recovers the same way from message 1.
