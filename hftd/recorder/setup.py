@@ -294,9 +294,18 @@ class RecorderAgent(Agent):
             self.writer.flush()
         if now_ns >= self._next_clock:
             self._next_clock = now_ns + CLOCK_NS
-            self._append(stream_code(Stream.CLOCK), 0, clocks.snapshot(self.clock).tobytes())
+            self._append(stream_code(Stream.CLOCK), 0, self._clock_bytes())
         self._save_ledger()
         self.logs.file.sync()
+
+    def _clock_bytes(self) -> bytes:
+        """Return the clock's calibration as it lies in memory, whole."""
+        cell = np.asarray(self.memory["control"]["clock"]).view(np.ndarray)
+        while True:
+            data = cell.tobytes()
+            version = int(cell["version"][0])
+            if version & 1 == 0 and int(np.frombuffer(data, cell.dtype)["version"][0]) == version:
+                return data
 
     def _save_ledger(self, durable: bool = False) -> None:
         facts = str(ledger.snapshot(self.memory))

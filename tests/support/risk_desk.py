@@ -44,10 +44,11 @@ def small_config(run_dir, **sections: dict[str, Any]):
 class Desk:
     """Risk between a test's hands. `step()` runs one turn."""
 
-    def __init__(self, run_dir, ready: bool = True, **sections: dict[str, Any]):
+    def __init__(self, run_dir, ready: bool = True, unlink: bool = True, **sections: dict[str, Any]):
         self.config = small_config(run_dir, **sections)
         self.memory = shared.create(self.config, 1)
-        self.memory.unlink()
+        if unlink:
+            self.memory.unlink()
         control = self.memory["control"]
         self.clock, self.run = control["clock"][0], control["run"][0]
         clocks.calibrate(self.clock, 0.001)
