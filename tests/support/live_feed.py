@@ -45,7 +45,7 @@ class Live:
             "universe": {"symbols": list(symbols), "max": rows},
             "feed": {"line_a": f"127.0.0.1:{ports[0]}", "line_b": f"127.0.0.1:{ports[1]}", "session": session,
                      "request": [f"127.0.0.1:{one.getsockname()[1]}" for one in self.servers],
-                     "orders_max": 4096, "levels_max": 2048, "queue_packets": 64, "gap_timeout_ms": 5, "gap_retries": 3,
+                     "orders_max": 4096, "levels_max": 2048, "queue_packets": 64, "gap_timeout_ms": 5000, "gap_retries": 3,
                      "reorder_ms": 0, **feed},
             "rings": {"md": md},
         })  # fmt: skip
@@ -103,7 +103,7 @@ class Live:
             self.agent.on_reason(reason)
         self.agent.cold(time.monotonic_ns())
 
-    def until(self, done, step=None, limit_s: float = 5.0) -> None:
+    def until(self, done, step=None, limit_s: float = 20.0) -> None:
         """Step until `done()` holds; fails after `limit_s` seconds."""
         end = time.monotonic() + limit_s
         while not done():
