@@ -10,7 +10,6 @@ import re
 import numba
 from numba import types
 
-from hftd.core.bind import clone
 from hftd.core.idle import idle_dtype
 from hftd.core.jit import INTERPRETED
 from hftd.shm.control import mark_dtype
@@ -32,10 +31,9 @@ def findings(program) -> list[str]:
         return [f"{program.path}:1: cannot be checked with NUMBA_DISABLE_JIT=1"]
     record = numba.from_dtype
     signature = (record(strategy_agent_dtype), record(mark_dtype), record(idle_dtype), types.int64)
-    kernel = program.kernel()
-    kernel.compile(signature)                     # errors of typing come as one line from here, and the cache is filled
-    fresh = numba.njit(clone(kernel.dispatcher.py_func, "check"), error_model="numpy")
-    fresh.compile(signature)
+    kernel = program.fresh_kernel()
+    kernel.compile(signature)                     # errors of typing come as one line from here
+    fresh = kernel.dispatcher
     lines = suspects(program.tree)
     where = f"{program.path}:{lines[0] if lines else 1}"
     more = f" (look at line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:6]))})" if lines else ""

@@ -125,6 +125,12 @@ class Program:
         """Return the duty cycle of this strategy, compiled at its first call or loaded from the cache."""
         return Kernel(bind(duty_cycle, f"strategy_{self.name}", salt=self.digest, turn=self.turn()), self)
 
+    def fresh_kernel(self):
+        """Return the duty cycle, compiled anew even where the cache has it (then written there): its code can be looked at."""
+        made = bind(duty_cycle, f"strategy_{self.name}", salt=self.digest, turn=self.turn())
+        made._cache.load_overload = lambda *_: None
+        return Kernel(made, self)
+
     def bind(self, template, name: str):
         """Return `template` bound to this strategy's turn (harness, benchmarks)."""
         return Kernel(bind(template, f"{name}_{self.name}", salt=self.digest, turn=self.turn()), self)

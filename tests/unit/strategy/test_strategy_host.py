@@ -51,7 +51,7 @@ def test_a_strategy_that_was_too_slow_cancels_and_joins_again_with_the_feeds_boo
     desk.agent.on_reason(int(Reason.OVERRUN))
     desk.reopen_feed()
 
-    desk.level(BUY, PX + 100, 999, wire=38)                           # older than the copy: in it already
+    desk.level(BUY, PX + 100, 999, wire=39)                           # older than the copy: in it already
     assert desk.do(5, 0, BUY, 0, PX, state=0)[0] == 2
     desk.level(BUY, PX - 100, 50, wire=41)
     assert desk.do(5, 0, BUY, 0, PX - 200)[:5] == [3, PX - 100, 50, 1, 20]

@@ -102,7 +102,8 @@ def test_params_from_the_configuration(tmp_path):
     assert int(record["sym"]).to_bytes(8, "little") == b"SPY     "
     for values, words in [
         ({"qty": 10}, "qty must be 1 to 9, was 10"), ({"qty": 0}, "qty must be 1 to 9"),
-        ({"qty": 2.5}, "qty must be a whole number"), ({"qty": True}, "qty must be a whole number"), ({"alpha": "x"}, "alpha must be a number"),
+        ({"qty": 2.5}, "qty must be a whole number"), ({"qty": True}, "qty must be a whole number"),
+        ({"alpha": "x"}, "alpha must be a number"),
         ({"alpha": float("nan")}, "alpha must be"), ({"sym": "TOOLONGSYM"}, "sym must be a symbol"), ({"on": 1}, "true or false"),
         ({"quantity": 3}, "quantity: unknown parameter"), ({"alhpa": 3.0}, "did you mean alpha?"),
     ]:  # fmt: skip
