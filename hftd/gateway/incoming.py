@@ -154,7 +154,7 @@ def undo_half(agent):
         row(fills, session.undo_broken - 1, fill_dtype).state = FILL_GOOD
     row(fills, session.undo_fills & (fills.count - 1), fill_dtype).state = 0
     session.fills_next = session.undo_fills
-    agent.skip_reports = max(agent.reports.tail - session.undo_tail, 0)
+    agent.skip_next = max(agent.reports.tail - session.undo_tail, 0)
     session.undo_seq = 0
     return 1
 
@@ -452,6 +452,8 @@ def apply_message(agent, at, size, stamp):
     kind = decode_message(at, size, event)
     result, index = 0, 0
     counters.messages += 1
+    agent.skip_reports = agent.skip_next
+    agent.skip_next = 0
     if kind > 0 and kind < _NEXT_REF:
         index = find_ref(agent.table, event.user_ref)
         if index == 0 and session.state == LINK_REPLAY and (kind == _ACCEPTED or kind == _REPLACED):
@@ -475,8 +477,11 @@ def apply_message(agent, at, size, stamp):
     elif index != 0:
         on_other(agent, event, index, stamp)
     elif kind == _NEXT_REF:
-        agent.barrier = event.qty
-        result = -_LOGIN
+        session.queries_seen += 1
+        agent.answers += 1 if session.next_seq >= agent.answers_from else 0
+        if agent.barrier == 0 and agent.answers >= agent.answers_needed:
+            agent.barrier = event.qty
+            result = -_LOGIN
     else:
         on_odd(agent, event, kind, size, stamp)
     fence_release()
@@ -580,7 +585,8 @@ def reconcile(agent, now):
     """The venue has told everything up to its answer to our query: settle every UNKNOWN order. Returns 1 when done.
 
     Its next UserRefNum is `agent.barrier`. An order with a lower number and no answer stays UNKNOWN (counted): that would be a
-    message the venue lost. 0: the report ring was full, call again.
+    message the venue lost. So does every order sent in another session: this one's replay says nothing about it. Returns 0 when
+    the report ring was full: call again.
     """
     table = agent.table
     rows = span(table.rows)
@@ -595,7 +601,9 @@ def reconcile(agent, now):
         if not room_for_reports(agent):
             publish(agent.reports)
             return 0
-        if order.marks & MARK_ACCEPTED:
+        if agent.same_session == 0:
+            unknown += 1
+        elif order.marks & MARK_ACCEPTED:
             again = order.marks & MARK_CANCEL_SENT
             unmark(order, MARK_UNKNOWN | MARK_CANCEL_SENT)
             if again:

@@ -52,15 +52,20 @@ gateway_agent_dtype = layout("gateway_agent", 1152, [
     ("reason", "i8"),                             # DenyReason of the order just looked at
     ("stopping", "i8"),                           # 1: nothing new is sent any more
     ("kill_seen", "i8"),                          # the kill word as it was last acted upon
-    ("barrier", "i8"),                            # next UserRefNum the venue told; 0: not told yet
-    ("skip_reports", "i8"),                       # reports of the next message that were published before a crash
+    ("barrier", "i8"),                            # next UserRefNum the venue told behind its whole replay; 0: not told yet
+    ("answers", "i8"),                            # answers to account queries counted on this connection
+    ("answers_needed", "i8"),                     # the barrier is that many answers away
+    ("answers_from", "i8"),                       # answers with a lower sequence number are old ones
+    ("same_session", "i8"),                       # 1: the venue's session is the one our open orders were sent in
+    ("skip_reports", "i8"),                       # reports of this message that were published before a crash
+    ("skip_next", "i8"),                          # the same, for the first message to come
     ("stalled_at", "i8"),                         # ticks: since when the report ring has no room; 0: it has
     ("patience_ticks", "i8"),                     # how long a full report ring is borne
     ("risk_dead_ticks", "i8"),                    # silence of risk after which it is dead
     ("check_at", "i8"),                           # ticks: next look around
     ("check_ticks", "i8"),                        # time between two
     ("losing", "i8"),                             # 1: open orders are still to be reported UNKNOWN
-    ("pad", ("i8", (18,))),
+    ("pad", ("i8", (13,))),
 ])  # fmt: skip
 
 _RECONNECT = int(Reason.RECONNECT)

@@ -85,11 +85,13 @@ session_dtype = layout("gateway_session", 256, [
     ("undo_instrument", "i8"),                    # position row whose image is kept; -1: none
     ("undo_broken", "i8"),                        # 1 + row of the execution being voided; 0: none
     ("connected_utc_ns", "i8"),                   # last log-in
-    ("pad", ("i8", (11,))),
+    ("queries_sent", "i8"),                       # account queries sent in this session
+    ("queries_seen", "i8"),                       # answers to them seen
+    ("pad", ("i8", (9,))),
 ])  # fmt: skip
 
-LINK_DOWN, LINK_CONNECTING, LINK_LOGIN, LINK_REPLAY, LINK_CLEANING, LINK_UP, LINK_CLOSED = range(7)
-LINK_TEXT = ("down", "connecting", "logging in", "replaying", "cancelling orders of an earlier run", "up", "logged out")
+LINK_DOWN, LINK_CONNECTING, LINK_PARTING, LINK_REPLAY, LINK_CLEANING, LINK_UP, LINK_CLOSED = range(7)
+LINK_TEXT = ("down", "connecting", "leaving the probe", "replaying", "cancelling orders of an earlier run", "up", "logged out")
 
 UNDO_ROWS = 4
 

@@ -15,7 +15,7 @@ from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
 from hftd.core.memory import load32, prefetch_write, record_at, row, span, span_dtype, store32
 from hftd.gateway.memory import fill_dtype, order_row_dtype, session_dtype
-from hftd.gateway.order_state import MARK_ACCEPTED, MARK_CANCEL_WANTED, MARK_FOREIGN, MARK_UNKNOWN, NONE, is_open
+from hftd.gateway.order_state import MARK_ACCEPTED, MARK_CANCEL_WANTED, MARK_FOREIGN, MARK_UNKNOWN, NONE, is_open, open_status
 from hftd.msg.enums import Side
 from hftd.msg.records import position_dtype
 
@@ -330,7 +330,8 @@ def find_holder(table, user_ref):
 def rebuild(table):
     """Make every index anew from the rows, after the process that wrote them died. The indexes must be zeroed. Returns open orders.
 
-    Open orders come out marked UNKNOWN. Rows never used that lie between used ones are queued as finished.
+    Open orders come out in the state the venue told last: `lose_orders` makes them UNKNOWN. Rows never used that lie between
+    used ones are queued as finished.
     """
     rows, finished, fills, positions = span(table.rows), span(table.finished), span(table.fills), span(table.positions)
     session = record_at(table.session_at, session_dtype)
@@ -356,8 +357,8 @@ def rebuild(table):
             if held == 0 or is_open(order):
                 enter_ref(table, i, order.user_ref * 1)
         if is_open(order):
-            order.marks |= MARK_UNKNOWN
-            order.marks &= ~MARK_CANCEL_WANTED
+            order.marks &= ~(MARK_CANCEL_WANTED | MARK_UNKNOWN)
+            order.status = open_status(order.marks, order.cum)
             link_open(table, i, order)
             if order.marks & MARK_FOREIGN:
                 session.foreign_open += 1

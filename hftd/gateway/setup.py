@@ -1,11 +1,16 @@
 """The gateway's host: memory, the way to an open and reconciled session, and the way out.
 
-    DOWN ─▶ CONNECTING ─▶ REPLAY ─▶ (CLEANING) ─▶ UP ─▶ CLOSED          one step between two slices, nothing blocks
-      ▲______________________│____________│________│ connection lost: open orders UNKNOWN, back-off, log in again
+    DOWN ─▶ (probe) ─▶ CONNECTING ─▶ REPLAY ─▶ (CLEANING) ─▶ UP ─▶ CLOSED      one step between two slices, nothing blocks
+      ▲____________________│____________│____________│________│ connection lost: open orders UNKNOWN, back-off, log in again
 
 REPLAY: logged in with the session's name and the next sequence number we want, so that everything missed comes first. An Account
 Query goes out at once; its answer is sequenced behind all that, and so it is the barrier: what it does not settle, did not reach
 the venue. CLEANING: open orders of an earlier instance were found and are being cancelled. Only then is `run.session_up` set.
+
+The replay itself may hold answers to earlier queries, which must not be taken for the barrier. Resuming, we know how many of ours
+were never answered: as many queries more are sent, and that many answers more awaited. On a fresh start nothing is known, so a
+first log-in, the probe, asks for sequence 0 (the newest) and leaves: the number the venue gives says where the old ends. At most
+one old answer can stand there, so two queries are sent and the second answer from there on is the barrier.
 
 What survives a crash of this process lies in the segment `orders`: rows, fills, positions, the session's name and numbers.
 """
@@ -27,6 +32,7 @@ from hftd.gateway.memory import (
     LINK_CLOSED,
     LINK_CONNECTING,
     LINK_DOWN,
+    LINK_PARTING,
     LINK_REPLAY,
     LINK_UP,
 )
@@ -40,7 +46,7 @@ from hftd.shm.map import PLACE_GATEWAY, PLACE_RISK
 from hftd.venues.nasdaq import ouch_encode, session, soup_link, soupbintcp
 
 CAPACITY_PRINCIPAL = ord("P")
-RETRY_FIRST_NS, RETRY_MAX_NS, RETRY_REFUSED_NS = 50_000_000, 2_000_000_000, 5_000_000_000
+RETRY_FIRST_NS, RETRY_MAX_NS, RETRY_REFUSED_NS, PART_NS = 50_000_000, 2_000_000_000, 5_000_000_000, 500_000_000
 CHECKS_PER_SECOND = 2000
 EXIT_ORDERS_OPEN = 4
 """Exit code of a gateway that had to stop with orders open."""
@@ -67,6 +73,9 @@ class GatewayAgent(Agent):
         self.query_deadline_ns = 0
         self.stop_deadline_ns = 0
         self.resumable = True
+        self.probing = False
+        self.probed: tuple[str, int] | None = None  # session and newest number, by the probe
+        self.part_deadline_ns = 0
 
     # ------------------------------------------------------------ memory
 
@@ -127,7 +136,7 @@ class GatewayAgent(Agent):
         if int(state["next_ref"]) == 0:
             state["next_ref"] = 1
         self._ask(loop.REQUEST_REBUILD)
-        self._ask(loop.REQUEST_LOSE)
+        self.handle["losing"] = int(self._ask(loop.REQUEST_LOSE) > 0)
 
     def _ask(self, request: int, value: int = 0) -> int:
         return int(serve_request(self.handle, request, value, clocks.now_ticks()))
@@ -146,6 +155,8 @@ class GatewayAgent(Agent):
                 self._connect(now_ns)
         elif state == LINK_CONNECTING:
             self._log_in(now_ns)
+        elif state == LINK_PARTING:
+            self._part(now_ns)
         elif state == LINK_REPLAY:
             if int(self.handle["barrier"]) > 0:
                 self._settle()
@@ -156,7 +167,15 @@ class GatewayAgent(Agent):
 
     def _connect(self, now_ns: int) -> None:
         gateway = self.config.gateway
-        name, sequence = self._wanted()
+        known = self.session_name()
+        self.probing = False
+        if known and self.resumable:
+            name, sequence = known, int(self.session["next_seq"])
+        elif self.probed is not None:
+            name, sequence = self.probed[0], 1
+        else:
+            self.probing = True
+            name, sequence = gateway.session, 0
         host, port = host_port(gateway.address)
         try:
             request = soupbintcp.login_request(gateway.username, self.password, name, sequence)
@@ -166,12 +185,6 @@ class GatewayAgent(Agent):
             return
         self.asked = sequence
         self.session["state"] = LINK_CONNECTING
-
-    def _wanted(self) -> tuple[str, int]:
-        known = self.session_name()
-        if known and self.resumable:
-            return known, int(self.session["next_seq"])
-        return self.config.gateway.session, 1
 
     def session_name(self) -> str:
         """Return the SoupBinTCP session logged into last; empty: none yet."""
@@ -191,29 +204,66 @@ class GatewayAgent(Agent):
             return
         self.attempt = None
         self.socket = opened.socket
-        sequence = self.asked
-        known = self.session_name()
+        if self.probing:
+            self.probed = (opened.session, opened.sequence)
+            with contextlib.suppress(OSError):
+                opened.socket.send(soupbintcp.empty(soupbintcp.LOGOUT_REQUEST))
+            self.part_deadline_ns = now_ns + PART_NS
+            self.session["state"] = LINK_PARTING
+            return
+        self._logged_in(opened, now_ns)
+
+    def _logged_in(self, opened: session.LoggedIn, now_ns: int) -> None:
+        known, state, handle = self.session_name(), self.session, self.handle
+        same = known == opened.session
+        if self.probed is not None and self.probed[0] != opened.session:
+            self.probed = None  # the session changed between the probe and now
+            self._unplug()
+            return
+        if not same and self.probed is None:
+            self.resumable = False  # another session than the one we knew: probe it first
+            self._unplug()
+            return
         self._count("logins")
-        self._count("resumes", bool(known) and opened.session == known and opened.sequence == sequence)
-        self._count("sequence_jumps", opened.sequence != sequence)
-        if not known or opened.session != known or opened.sequence != sequence:
-            self.session["next_seq"] = opened.sequence
-            self.handle["skip_reports"] = 0
-        text = opened.session.encode("ascii", "replace")[:16]
-        self._set_name(text)
-        self.resumable = True
-        self.session["connected_utc_ns"] = time.time_ns()
-        soup_link.plug(self.handle["link"], opened.socket.fileno(), clocks.now_ticks())
+        self._count("resumes", same and opened.sequence == self.asked)
+        self._count("sequence_jumps", opened.sequence != self.asked)
+        if not same or opened.sequence != self.asked:
+            state["next_seq"] = opened.sequence
+            handle["skip_next"] = 0
+        if same and self.probed is None:
+            unanswered = max(int(state["queries_sent"]) - int(state["queries_seen"]), 0)
+            handle["answers_from"], handle["answers_needed"] = 0, 1 + unanswered
+        else:
+            handle["answers_from"], handle["answers_needed"] = self.probed[1] if self.probed else 0, 2
+            state["queries_sent"] = state["queries_seen"] = 0
+        handle["same_session"] = int(same or int(state["open_orders"]) == 0)
+        self.probed, self.resumable = None, True
+        self._set_name(opened.session.encode("ascii", "replace")[:16])
+        state["connected_utc_ns"] = time.time_ns()
+        link = handle["link"]
+        soup_link.plug(link, opened.socket.fileno(), clocks.now_ticks())
         if opened.rest:
-            link = self.handle["link"]
-            buffer = (np.frombuffer(self.private, np.uint8).ctypes.data, int(link["rx_base"]))
-            start = buffer[1] - buffer[0]
+            start = int(link["rx_base"]) - np.frombuffer(self.private, np.uint8).ctypes.data
             self.private[start : start + len(opened.rest)] = opened.rest
             link["rx_tail"] = len(opened.rest)
-        self.handle["barrier"] = 0
-        self.session["state"] = LINK_REPLAY
+        handle["barrier"] = handle["answers"] = 0
+        state["state"] = LINK_REPLAY
         self.query_deadline_ns = now_ns + int(self.config.gateway.login_timeout_s * 1e9)
-        self._ask(loop.REQUEST_QUERY)
+        for _ in range(int(handle["answers_needed"])):
+            self._ask(loop.REQUEST_QUERY)
+            state["queries_sent"] += 1
+
+    def _part(self, now_ns: int) -> None:
+        """Leave the probe: wait until the venue closed it too, so that it does not take the log-in to come for a second one."""
+        try:
+            gone = not self.socket.recv(65536)
+        except BlockingIOError:
+            gone = now_ns > self.part_deadline_ns
+        except OSError:
+            gone = True
+        if gone:
+            self._unplug()
+            self.retry_at_ns = 0
 
     def _set_name(self, text: bytes) -> None:
         padded = text.ljust(16, b"\0")
@@ -246,8 +296,8 @@ class GatewayAgent(Agent):
         refused = code in (session.NOT_AUTHORISED, session.NO_SESSION)
         self._count("login_rejects", refused)
         self._count("connect_failures", not refused)
-        if code == session.NO_SESSION and self.session_name():
-            self.resumable = False  # the session we knew is over: the next log-in asks for the current one
+        if code == session.NO_SESSION and (self.session_name() or self.probed):
+            self.resumable, self.probed = False, None  # the session we knew is over: the next log-in asks for the current one
             refused = False
         self.log(LogCode.SESSION_LOST, -code, int(self.session["next_seq"]), int(self.session["open_orders"]))
         self._unplug()
@@ -289,7 +339,7 @@ class GatewayAgent(Agent):
             self.log(LogCode.SESSION_LOST, why, int(self.session["next_seq"]), int(self.session["open_orders"]))
             self._unplug()
             if reason == Reason.SESSION_END:
-                self.resumable = False
+                self.resumable, self.probed = False, None
             if self._ask(loop.REQUEST_LOSE) > 0:
                 self.handle["losing"] = 1
             self.retry_at_ns, self.backoff_ns = now_ns + self.backoff_ns, min(2 * self.backoff_ns, RETRY_MAX_NS)

@@ -93,6 +93,9 @@ class Line:
                 self._login(payload)
             elif kind == b"U":
                 self.exchange.handle(payload)
+            elif kind == b"O":
+                self.hang_up()
+                return
 
     def _login(self, payload: bytes) -> None:
         wanted, number = payload[16:26].decode().strip(), int(payload[26:46].decode().strip())
@@ -102,6 +105,7 @@ class Line:
             self.send(b"J", refused)
             self.hang_up()
             return
+        number = number or len(self.exchange.log) + 1
         self.sent = number - 1
         self.logged_in = True
         self.send(b"A", f"{self.session:>10}{number:>20}".encode())
