@@ -1,5 +1,6 @@
 """What this host is, whether hftd can run on it, and how roles share its cores."""
 
+import ctypes
 import os
 import platform
 import sys
@@ -10,6 +11,7 @@ from hftd.control.config import Config, ConfigError
 from hftd.core.clock import tsc_is_invariant
 from hftd.errors import HftdError
 
+MCL_CURRENT, MCL_FUTURE = 1, 2
 ISOLATED = Path("/sys/devices/system/cpu/isolated")
 
 
@@ -40,6 +42,14 @@ def isolated_cores() -> set[int]:
         low, _, high = part.partition("-")
         found.update(range(int(low), int(high or low) + 1))
     return found
+
+
+def lock_memory() -> None:
+    """Keep every page of this process in memory, those to come included. Raises HostError where that is not allowed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(MCL_CURRENT | MCL_FUTURE):
+        reason = os.strerror(ctypes.get_errno())
+        raise HostError(f"daemon.lock_memory: {reason}: raise the limit (LimitMEMLOCK=infinity, ulimit -l) or grant CAP_IPC_LOCK")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from pathlib import Path
 from hftd.control.channel import Server
 from hftd.control.config import LAYOUTS, Config, log_dir, resolved, run_dir
 from hftd.control.fused import FusedHost
-from hftd.control.host import Placement, place
+from hftd.control.host import Placement, lock_memory, place
 from hftd.control.sdnotify import Notifier
 from hftd.core import clock as clocks
 from hftd.core.agent import Flag, alive
@@ -183,6 +183,8 @@ class Supervisor:
         gc.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         set_name(f"hftd:{name}")
+        if self.config.daemon.lock_memory:
+            lock_memory()
         core = self.placement.cores.get(name)
         if core is not None:
             os.sched_setaffinity(0, {core})

@@ -163,7 +163,8 @@ class FeedAgent(Agent):
         """Say whether the books can be trusted, and log what changed since the last slice."""
         agent, counters = self.handle, self.build.counters
         behind = bool(agent["behind"])
-        self.ready(not behind and int(agent["state"]) == int(BookState.LIVE))
+        heard = int(counters["packets_a"]) + int(counters["packets_b"]) > 0
+        self.ready(heard and not behind and int(agent["state"]) == int(BookState.LIVE))
         if not self.stopping:
             self.mark["state"] = int(AgentState.DEGRADED if behind or agent["state"] != BookState.LIVE else AgentState.RUNNING)
         self.run["instruments"] = agent["used"]

@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import platform
+import resource
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -134,6 +136,47 @@ def test_isolated_cores_are_read_from_the_kernel(monkeypatch, tmp_path, text, co
 def test_kernel_without_isolation_has_no_isolated_cores(monkeypatch, tmp_path):
     monkeypatch.setattr(host, "ISOLATED", tmp_path / "absent")
     assert host.isolated_cores() == set()
+
+
+def forked(work) -> str:
+    """Run `work` in a child and return what it said."""
+    read_end, write_end = os.pipe()
+    if os.fork() == 0:
+        try:
+            os.write(write_end, str(work()).encode())
+        except HostError as error:
+            os.write(write_end, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
+        said = pipe.read()
+    os.wait()
+    return said
+
+
+def test_memory_is_locked_or_it_is_said_why_not():
+    def locked():
+        host.lock_memory()
+        return next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmLck"))
+
+    said = forked(locked)
+    if said.startswith("VmLck"):
+        assert int(said.split()[1]) > 1000
+    else:
+        assert said.startswith("daemon.lock_memory: ") and "CAP_IPC_LOCK" in said
+
+
+def test_memory_that_may_not_be_locked_is_an_error_that_says_what_to_do():
+    def refused():
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+        if os.getuid() == 0:
+            os.setuid(65534)
+        return host.lock_memory()
+
+    assert forked(refused) == (
+        "daemon.lock_memory: Operation not permitted: raise the limit (LimitMEMLOCK=infinity, ulimit -l) or grant CAP_IPC_LOCK"
+    )
 
 
 def test_other_hosts_are_refused_with_what_would_do(monkeypatch):
