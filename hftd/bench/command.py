@@ -52,7 +52,7 @@ def main(options) -> int:
 
 
 def _table(rows: list[bench.Row]) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, show_edge=False)
     for column in ("name", "unit", "n", "min", "p50", "p99", "p99.9", "max", "budget", "limit", ""):
         table.add_column(column, justify="left" if column in ("name", "unit", "") else "right", no_wrap=column != "")
     for row in rows:
