@@ -71,7 +71,7 @@ NEW, REPLACE, CANCEL, CANCEL_ALL = (
     int(IntentKind.NEW), int(IntentKind.REPLACE), int(IntentKind.CANCEL), int(IntentKind.CANCEL_ALL),
 )  # fmt: skip
 DENIED, CANCEL_REJECTED = int(ExecType.DENIED), int(ExecType.CANCEL_REJECTED)
-PENDING_NEW = int(OrdStatus.PENDING_NEW)
+PENDING_NEW, PENDING_CANCEL = int(OrdStatus.PENDING_NEW), int(OrdStatus.PENDING_CANCEL)
 UNKNOWN_INSTRUMENT, UNKNOWN_ORDER, NOT_OPEN, BAD_FIELD = (
     int(DenyReason.UNKNOWN_INSTRUMENT), int(DenyReason.UNKNOWN_ORDER), int(DenyReason.NOT_OPEN), int(DenyReason.BAD_FIELD),
 )  # fmt: skip
@@ -391,8 +391,11 @@ def risk_turn(agent, now):
             elif kind == CANCEL:
                 counters.cancels += 1
                 strategy.cancels += 1
-                if find_order(rows, buckets, intent.cl_ord_id) == 0:
+                index = find_order(rows, buckets, intent.cl_ord_id)
+                if index == 0:
                     counters.cancels_unknown += 1
+                elif intent.qty == 0:
+                    row(rows, index, risk_order_dtype).status = PENDING_CANCEL
             else:
                 counters.cancel_alls += 1
                 strategy.cancels += 1

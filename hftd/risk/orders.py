@@ -12,12 +12,13 @@ order it is to replace, so that a chain together holds the worst of its members,
 
 from hftd.core.jit import leaf
 from hftd.core.memory import load32, row, store32
-from hftd.msg.enums import Side
+from hftd.msg.enums import OrdStatus, Side
 from hftd.msg.records import position_dtype
 from hftd.risk.memory import NO_ASK, exposure_dtype, risk_order_dtype, strategy_row_dtype
 from hftd.shm.pool import give_row
 
 BUY = int(Side.BUY)
+PENDING_CANCEL = int(OrdStatus.PENDING_CANCEL)
 LEAVES_MAX = (1 << 31) - 1
 
 
@@ -93,12 +94,18 @@ def unlink_order(rows, buckets, exposure, index):
 
 @leaf
 def tighten_own(rows, exposure):
-    """Make the own best prices exact by walking the instrument's open orders. Only when a self cross is suspected."""
+    """Make the own best prices exact by walking the instrument's open orders. Only when a self cross is suspected.
+
+    An order that was asked to go (a cancel or a replacement is on its way) does not count: the venue gets our messages in the order
+    in which they were sent. Where it refuses, `widen_own` counts the order again.
+    """
     bid, ask = 0, NO_ASK
     index = exposure.first
     while index != 0:
         order = row(rows, index, risk_order_dtype)
-        if order.side == BUY:
+        if order.successor != 0 or order.status == PENDING_CANCEL:
+            pass
+        elif order.side == BUY:
             bid = max(bid, order.px)
         else:
             ask = min(ask, order.px)

@@ -21,12 +21,12 @@ from hftd.shm.pool import take_row
 NEW, FILL, CANCELED, REPLACED, REJECTED = (
     int(ExecType.NEW), int(ExecType.FILL), int(ExecType.CANCELED), int(ExecType.REPLACED), int(ExecType.REJECTED),
 )  # fmt: skip
-DENIED, REPLACE_REJECTED, BROKEN, UNKNOWN, MODIFIED, CANCEL_PENDING = (
+DENIED, REPLACE_REJECTED, BROKEN, UNKNOWN, MODIFIED, CANCEL_PENDING, CANCEL_REJECTED = (
     int(ExecType.DENIED), int(ExecType.REPLACE_REJECTED), int(ExecType.BROKEN), int(ExecType.UNKNOWN),
-    int(ExecType.MODIFIED), int(ExecType.CANCEL_PENDING),
+    int(ExecType.MODIFIED), int(ExecType.CANCEL_PENDING), int(ExecType.CANCEL_REJECTED),
 )  # fmt: skip
-PENDING_NEW, LIVE, PARTIALLY_FILLED, PENDING_CANCEL, LOST = (
-    int(OrdStatus.PENDING_NEW), int(OrdStatus.LIVE), int(OrdStatus.PARTIALLY_FILLED), int(OrdStatus.PENDING_CANCEL),
+LIVE, PARTIALLY_FILLED, PENDING_CANCEL, LOST = (
+    int(OrdStatus.LIVE), int(OrdStatus.PARTIALLY_FILLED), int(OrdStatus.PENDING_CANCEL),
     int(OrdStatus.UNKNOWN),
 )  # fmt: skip
 SEQUENCE = 0xFFFFFFFF
@@ -169,13 +169,15 @@ def apply_report(report, pool, rows, buckets, account, positions, exposures, str
     elif kind == REJECTED or kind == DENIED or kind == REPLACE_REJECTED:
         order = row(rows, index, risk_order_dtype)
         if order.orig != 0:
-            row(rows, order.orig, risk_order_dtype).successor = 0
             ended = index
+            order = row(rows, order.orig, risk_order_dtype)
+            order.successor = 0
         elif kind == REPLACE_REJECTED:
             ended = order.successor + 0
             order.successor = 0
-        elif (order.status == PENDING_NEW or order.status == LOST) and leaves == 0:
+        elif leaves == 0:
             ended = index
+        widen_own(exposure, order)  # it stays, at its price
         index = 0
     elif kind == UNKNOWN:
         row(rows, index, risk_order_dtype).status = LOST
@@ -183,12 +185,18 @@ def apply_report(report, pool, rows, buckets, account, positions, exposures, str
     elif kind == CANCEL_PENDING:
         row(rows, index, risk_order_dtype).status = PENDING_CANCEL
         return
+    elif kind == CANCEL_REJECTED:
+        order = row(rows, index, risk_order_dtype)
+        order.status = LIVE
+        widen_own(exposure, order)
+        return
     elif kind != CANCELED and kind != MODIFIED:
         return
 
     if index != 0:
         order = row(rows, index, risk_order_dtype)
-        order.status = PARTIALLY_FILLED if kind == FILL else LIVE
+        if order.status != PENDING_CANCEL:
+            order.status = PARTIALLY_FILLED if kind == FILL else LIVE
         set_hold(account, position, order, leaves, leaves * order.px)
         if leaves != 0:
             if order.successor != 0:

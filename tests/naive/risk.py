@@ -50,6 +50,7 @@ class Order:
     replaces: int = 0
     executed: int = 0
     answered: bool = False
+    leaving: bool = False
 
 
 @dataclass
@@ -114,14 +115,20 @@ class Risk:
         return cash + sum(self.net(at) * self.marks.get(at, 0) for at in range(len(self.quotes)))
 
     def own_best(self, instrument: int, side: int) -> list[int]:
-        """Prices of our open orders on a side, replacements under way included."""
-        return [order.px for order in self.orders.values() if (order.instrument, order.side) == (instrument, side)]
+        """Prices of our open orders on a side, replacements under way included, those asked to go left out."""
+        asked = {order.replaces for order in self.orders.values()}
+        return [
+            order.px for order in self.orders.values()
+            if (order.instrument, order.side) == (instrument, side) and order.id not in asked and not order.leaving
+        ]  # fmt: skip
 
     # ------------------------------------------------------------ what a strategy asks
 
     def intent(self, kind: int, id: int, side: int, px: int, qty: int, instrument: int, orig: int = 0) -> DenyReason:
         """Decide; an order or replace that passes is entered."""
         if kind in (IntentKind.CANCEL, IntentKind.CANCEL_ALL):
+            if kind == IntentKind.CANCEL and qty == 0 and id in self.orders:
+                self.orders[id].leaving = True
             return DenyReason.OK
         reason, order = self._judge(kind, id, side, px, qty, instrument, orig)
         if reason == DenyReason.OK:
@@ -246,6 +253,8 @@ class Risk:
         elif exec_type in (ExecType.REJECTED, ExecType.DENIED, ExecType.REPLACE_REJECTED):
             self._drop(order)
             return
+        elif exec_type == ExecType.CANCEL_REJECTED:
+            order.leaving = False
         if order and not order.replaces and order.open == 0:
             self._drop(order)
 

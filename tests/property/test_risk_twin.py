@@ -45,6 +45,7 @@ class Pair:
                 instrument, side = self.twin.orders[orig].instrument, self.twin.orders[orig].side
         if not stale_id:
             self.sequence[place] += 1
+        qty = qty if kind != CANCEL or pick % 3 == 0 else 0
         id = orig if kind == CANCEL else make_id(place, 1, max(self.sequence[place], 1))
         wanted = self.twin.intent(kind, id, side, px, qty, instrument, orig)
         found = self.desk.reason(kind=kind, side=side, px=px, qty=qty, instrument=instrument, place=place, orig=orig, cl_ord_id=id)
@@ -76,6 +77,9 @@ class Pair:
                 self.tell(ExecType.REPLACED, order, order.px, left, left, orig=before.id)
             else:
                 self.tell(ExecType.CANCELED, before, before.px, before.open, 0)
+            return
+        if order.leaving and what % 4 == 3:
+            self.tell(ExecType.CANCEL_REJECTED, order, order.px, order.open, order.open)
             return
         part = 1 + part % order.open
         if what == 0:

@@ -8,7 +8,10 @@ from hftd.msg.records import intent_dtype
 from hftd.risk.bench import check_many, turn_many
 from hftd.shm import ring
 from hftd.shm.map import PLACE_GATEWAY
+from tests.support.interpreted import is_child
 from tests.support.risk_desk import NEW, PX, Desk
+
+COUNT = 20 if is_child() else 1000
 
 
 def bench_desk(tmp_path):
@@ -24,7 +27,7 @@ def test_check_many_passes_every_check(tmp_path):
     """Nothing denied, nothing held; a bad template is denied each time."""
     desk, template, _ = bench_desk(tmp_path)
     now = clocks.now_ticks()
-    assert check_many(desk.agent.handle, template[0], now, 1000) == 0
+    assert check_many(desk.agent.handle, template[0], now, COUNT) == 0
     assert set(desk.open_sums().values()) == {0}
     template[0]["qty"] = 0
     assert check_many(desk.agent.handle, template[0], now, 10) == 10
@@ -34,7 +37,7 @@ def test_turn_many_sends_them_all(tmp_path):
     """Each intent becomes an order and ends; nothing is left."""
     desk, template, orders = bench_desk(tmp_path)
     now = clocks.now_ticks()
-    assert turn_many(desk.agent.handle, desk.intents_out[0], orders[0], desk.report_out, template[0], now, 1000) == 1000
-    assert desk.count("approved") == 1000 and desk.count("reports") == 1000
+    assert turn_many(desk.agent.handle, desk.intents_out[0], orders[0], desk.report_out, template[0], now, COUNT) == COUNT
+    assert desk.count("approved") == COUNT and desk.count("reports") == COUNT
     assert set(desk.open_sums().values()) == {0}
-    assert int(np.asarray(desk.memory["ring.order"]["slots"]["seq"]).max()) == 1000
+    assert int(np.asarray(desk.memory["ring.order"]["slots"]["seq"]).max()) == COUNT

@@ -181,6 +181,23 @@ def test_self_cross_between_strategies(desk):
     assert desk.reason(side=SELL, px=PX, place=1) == DenyReason.OK
 
 
+def test_an_order_that_was_asked_to_go_is_not_crossed(desk):
+    """The venue gets our messages in their order: a cancel or replace sent before the order counts; refused, it counts no more."""
+    bid = desk.intent(px=PX, place=0)
+    desk.step()
+    moved = desk.intent(kind=REPLACE, orig=bid, px=PX - 300, place=0)
+    desk.step()
+    assert desk.reason(side=SELL, px=PX, place=1) == DenyReason.OK
+    assert desk.reason(side=SELL, px=PX - 300, place=1) == DenyReason.SELF_CROSS
+    desk.report(ExecType.REPLACE_REJECTED, moved, orig=bid)
+    assert desk.reason(side=SELL, px=PX, place=1) == DenyReason.SELF_CROSS
+    desk.intent(kind=CANCEL, cl_ord_id=bid, qty=0)
+    desk.step()
+    assert desk.reason(side=SELL, px=PX, place=1) == DenyReason.OK
+    desk.report(ExecType.CANCEL_REJECTED, bid, qty=100, leaves=100)
+    assert desk.reason(side=SELL, px=PX, place=1) == DenyReason.SELF_CROSS
+
+
 def test_self_cross_can_be_allowed(tmp_path):
     """risk.self_cross = false leaves it to the venue."""
     desk = Desk(tmp_path, risk={"self_cross": False})

@@ -43,7 +43,7 @@ def test_a_restart_knows_what_its_predecessor_knew(desk):
     desk.start()
     assert everything(desk) == before
     assert desk.reason(kind=REPLACE, orig=desk.first, qty=500) == DenyReason.NOT_OPEN
-    assert desk.reason(side=SELL, px=PX - 100, place=1) == DenyReason.SELF_CROSS
+    assert desk.reason(side=SELL, px=PX - 200, place=1) == DenyReason.SELF_CROSS
     for cl_ord_id, at, side in ((desk.first, 0, BUY), (desk.second, 0, SELL), (make_id(0, 1, 4), 1, BUY)):
         desk.report(ExecType.CANCELED, cl_ord_id, qty=1, leaves=0, instrument=at, side=side)
     desk.step()
