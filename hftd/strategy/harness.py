@@ -9,6 +9,7 @@ debugger, and decides the same.
 """
 
 import mmap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,11 @@ from hftd.msg.enums import RunState
 from hftd.msg.records import FLAG_END_OF_PACKET, intent_dtype, market_event_dtype, report_dtype
 from hftd.shm import map as memory_map
 from hftd.shm import ring
+from hftd.shm.histogram import histogram_dtype
 from hftd.shm.segment import Segment, size_of
 from hftd.strategy import tape as tapes
 from hftd.strategy.setup import StrategyAgent
+from hftd.strategy.synthetic import market_events
 from hftd.venues.nasdaq.itchfeed import apply_run
 
 
@@ -111,6 +114,30 @@ class Tape:
         """Return the strategy's `state` record."""
         raw = np.asarray(self.agent.segment["state"]).view(np.uint8)
         return raw[: self.program.state_dtype.itemsize].view(self.program.state_dtype)[0]
+
+
+def measure(file, count: int = 200_000, seed: int = 1, instruments: int = 4) -> dict:
+    """Play synthetic events and time every turn. For benchmarks; compiled code only.
+
+    Returns `events` and `decisions` (how many turns sent nothing, or something), `quiet` and `deciding` (their histograms, ticks of
+    the time stamp counter, two readings of which are in each), and `ns_per_event`: a run without the stamps, the tape's own work
+    (publishing the event, collecting and answering intents) included.
+    """
+    events = market_events(count, seed, instruments)
+    plain = Tape(file, instruments=instruments)
+    plain.play(events[:1])
+    begun = time.perf_counter_ns()
+    plain.play(events[1:])
+    spent = time.perf_counter_ns() - begun
+    tape = Tape(file, instruments=instruments)
+    timed = records(histogram_dtype, 2)
+    tape.tape["timed_at"] = timed.ctypes.data
+    tape.play(events)
+    return {
+        "events": int(timed["count"][0]), "decisions": int(timed["count"][1]), "quiet": timed[0], "deciding": timed[1],
+        "ns_per_event": spent / (count - 1), "intents": int(tape.tape["intents_sent"]), "fills": int(tape.tape["fills"]),
+        "keep": timed,
+    }  # fmt: skip
 
 
 def recorded(path, symbols: list[str] | None = None) -> tuple[np.ndarray, list[str]]:

@@ -7,9 +7,10 @@ a print happens at its price or beyond, up to the print's size, without regard t
 answer takes no time. It serves tests, benchmarks and a first look at an idea. `hftd sim` is the exchange with a real queue.
 """
 
+from hftd.core.atomics import tsc
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
-from hftd.core.memory import address_of, copy_bytes, row, span, span_dtype
+from hftd.core.memory import address_of, copy_bytes, record_at, row, span, span_dtype
 from hftd.msg.enums import EventKind, ExecType, IntentKind, Side, Tif
 from hftd.msg.ids import make_id
 from hftd.msg.records import (
@@ -20,6 +21,7 @@ from hftd.msg.records import (
     market_event_dtype,
     report_dtype,
 )
+from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.ring import claim, commit, consumer_dtype, done, producer_dtype, publish, ready, room, take
 from hftd.strategy.levels import level_at
 from hftd.strategy.records import book_dtype
@@ -34,6 +36,7 @@ BUY, IOC = int(Side.BUY), int(Tif.IOC)
 IDLE = 3
 """Turns after the last event, so that the last answers are heard."""
 
+HISTOGRAM = histogram_dtype.itemsize
 FULL = -1
 OURS = 1 << 48
 """The paper venue's references start here."""
@@ -68,7 +71,8 @@ tape_dtype = layout("tape", 384, [
     ("reason", "i8"),                             # why the last play ended early: a Reason, or FULL; 0: it did not
     ("now", "i8"),                                # ticks: the latest moment so far
     ("paper", "i8"),                              # 1: the paper venue answers
-    ("pad", ("i8", (3,))),
+    ("timed_at", "i8"),                           # two histogram_dtype: ticks of turns that sent nothing, and that did; 0: no
+    ("pad", ("i8", (2,))),
 ])  # fmt: skip
 
 turn = None
@@ -256,7 +260,12 @@ def play(agent, tape, count):
                 cross_rests(tape, event)
         else:
             idle += 1
+        begun, sent = tsc(), agent.intents.tail
         work = turn(agent, tape.now)
+        if tape.timed_at != 0 and idle == 0:
+            ticks = tsc() - begun
+            at = tape.timed_at + (HISTOGRAM if agent.intents.tail != sent else 0)
+            record_value(record_at(at, histogram_dtype), at, ticks)
         if work < 0:
             tape.reason = -work
             break
