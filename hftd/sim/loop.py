@@ -11,6 +11,7 @@ from hftd.core.jit import hot, leaf
 from hftd.core.libc import nanosleep, poll, sched_yield
 from hftd.core.memory import address_of, record_at, row, span
 from hftd.sim.memory import account_dtype, pollfd_dtype
+from hftd.sim.once import once
 from hftd.sim.session import listen, tell
 from hftd.sim.source import advance, follow
 from hftd.sim.wire import answer, flush
@@ -37,7 +38,7 @@ def short(stream):
     return stream.capacity - stream.tail < MARGIN or stream.rows - stream.count < MARGIN_ROWS
 
 
-@hot
+@once
 def cold_wanted(x):
     """Whether cold code has work."""
     wanted = x.closing == 1 or short(x.tape)
@@ -48,7 +49,7 @@ def cold_wanted(x):
     return wanted
 
 
-@hot
+@once
 def wait(x, now):
     """Give the core away until something is due or comes in. Returns 1 when a listening socket or a log-in wants cold code."""
     state = x.idle

@@ -25,6 +25,7 @@ from hftd.sim.memory import (
     account_dtype,
     exchange_dtype,
 )
+from hftd.sim.once import once
 from hftd.sim.tape import respond
 from hftd.venues.nasdaq import ouch50 as ouch
 
@@ -124,7 +125,7 @@ def drop_due(x, a, account):
     return account.until_drop == 0
 
 
-@hot
+@once
 def handle(x, a):
     """Handle every whole packet in account `a`'s inbox. Returns how many."""
     account = row(span(x.accounts), a, account_dtype)

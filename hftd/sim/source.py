@@ -17,6 +17,7 @@ from hftd.sim.memory import (
     SOURCE_REPLAY,
     SOURCE_SYNTHETIC,
 )
+from hftd.sim.once import once
 from hftd.sim.replay import history
 from hftd.venues.nasdaq import itch50 as itch
 
@@ -91,7 +92,7 @@ def advance(x, elapsed):
     x.ts = max(x.ts, now)
 
 
-@hot
+@once
 def follow(x, elapsed):
     """Perform what is due, a bounded number of events. Returns how many."""
     work = 0

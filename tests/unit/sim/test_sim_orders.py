@@ -1,0 +1,97 @@
+"""What one order after the other does, said in full: the readable half of what the twin checks at random."""
+
+import pytest
+
+from tests.support.sim_desk import POST_ONLY, Desk, cancel, enter, modify, replace
+
+
+@pytest.fixture
+def desk() -> Desk:
+    made = Desk(accounts=2).open()
+    made.x["ref_next"], made.x["match_next"] = 1, 1
+    return made
+
+
+def test_price_first_then_time_and_the_resting_orders_price(desk):
+    for number, (qty, px) in enumerate(((10, 500_200), (10, 500_100), (20, 500_100)), 1):
+        desk.send(enter(number, "S", qty, px))
+    told = desk.send(enter(1, "B", 35, 500_300), account=1)
+    assert told[1:] == [("E", 1, 10, 500_100, "R", 1), ("E", 1, 20, 500_100, "R", 2), ("E", 1, 5, 500_200, "R", 3)]
+    assert desk.told() == [("E", 2, 10, 500_100, "A", 1), ("E", 3, 20, 500_100, "A", 2), ("E", 1, 5, 500_200, "A", 3)]
+    assert desk.tape()[-3:] == [("E", 2, 10, 1), ("E", 3, 20, 2), ("E", 1, 5, 3)]
+
+
+def test_replace_counts_what_was_executed_and_goes_to_the_back(desk):
+    desk.send(enter(1, "B", 100, 500_000))
+    desk.send(enter(1, "S", 30, 500_000), account=1)
+    desk.told()
+    desk.tape()
+    assert desk.send(replace(1, 2, 150, 500_000)) == [("U", 1, 2, 120, 3, 500_000)]
+    assert desk.tape() == [("U", 1, 3, 120, 500_000)]
+    assert desk.send(replace(2, 3, 30, 500_000)) == [("C", 2, 120, "U")]     # all 30 are executed already
+    assert desk.send(enter(3, "B", 1, 500_000))[0][:2] == ("A", 3)           # so number 3 was not used up
+
+
+def test_cancel_to_a_total_keeps_the_place_in_the_queue(desk):
+    desk.send(enter(1, "B", 100, 500_000))
+    desk.send(enter(2, "B", 100, 500_000))
+    assert desk.send(cancel(1, 40)) == [("C", 1, 60, "U")]
+    assert desk.send(cancel(1, 40)) == []
+    desk.send(enter(1, "S", 50, 500_000), account=1)
+    assert desk.told() == [("E", 1, 40, 500_000, "A", 1), ("E", 2, 10, 500_000, "A", 2)]
+
+
+def test_post_only_that_would_take_is_canceled_and_market_never_rests(desk):
+    desk.send(enter(1, "S", 10, 500_000), account=1)
+    assert [row[0] for row in desk.send(enter(1, "B", 10, 500_000, appendage=POST_ONLY))] == ["A", "C"]
+    assert [row[0] for row in desk.send(enter(2, "B", 25, 2_000_000_000))] == ["A", "E", "C"]
+    assert desk.tape()[-1] == ("E", 1, 10, 1)
+
+
+def test_modify_marks_a_sale_short_but_not_a_buy(desk):
+    desk.send(enter(1, "S", 100, 500_000))
+    desk.send(enter(2, "B", 100, 400_000))
+    assert desk.send(modify(1, "T", 60)) == [("M", 1, "T", 60)]
+    assert desk.send(modify(2, "S", 60)) == []
+    assert desk.send(modify(1, "S", 60)) == []                               # T to S is not allowed
+
+
+def test_mass_cancel_and_switching_order_entry_off(desk):
+    desk.send(enter(1, "B", 100, 500_000))
+    desk.send(enter(2, "B", 100, 400_000))
+    told = desk.send(b"C" + (3).to_bytes(4, "big") + b"FIRM" + b"ALFA    " + b"\0\0")
+    assert [row[0] for row in told] == ["C", "C", "X"]
+    assert [row[0] for row in desk.send(b"D" + (4).to_bytes(4, "big") + b"FIRM\0\0")] == ["G"]
+    assert desk.send(enter(5, "B", 100, 500_000)) == [("J", 5, 0x0C)]
+    assert [row[0] for row in desk.send(b"E" + (6).to_bytes(4, "big") + b"FIRM\0\0")] == ["K"]
+    assert desk.send(enter(7, "B", 100, 500_000))[0][0] == "A"
+
+
+def test_halted_symbol_takes_no_order(desk):
+    desk.history(b"H\0\1" + b"\0" * 8 + b"ALFA    H T1  ")
+    assert desk.send(enter(1, "B", 100, 500_000)) == [("J", 1, 0x07)]
+    desk.history(b"H\0\1" + b"\0" * 8 + b"ALFA    T     ")
+    assert desk.send(enter(2, "B", 100, 500_000))[0][0] == "A"
+
+
+def test_orders_with_itself_trade_and_are_counted(desk):
+    desk.send(enter(1, "B", 100, 500_000))
+    assert [row[0] for row in desk.send(enter(2, "S", 100, 500_000))] == ["A", "E", "E"]
+    assert int(desk.x["self_trades"]) == 1
+
+
+def test_rejecting_at_random_is_a_seeds_doing():
+    def refused(seed: int) -> list[int]:
+        desk = Desk(reject=30.0, seed=seed).open()
+        return [number for number in range(1, 101) if desk.send(enter(number, "B", 1, 500_000))[0] == ("J", number, 0x0A)]
+
+    assert refused(1) == refused(1) != refused(2)
+    assert 15 < len(refused(1)) < 45
+
+
+def test_appendage_that_lies_about_its_length_is_harmless(desk):
+    for number, appendage in enumerate((b"\xff\x0cP", b"\x00\x0cP", b"\x02", b"\x01\x0c", b"\x02\x0cP" * 40), 1):
+        raw = enter(number, "B", 1, 500_000, appendage=appendage)
+        assert desk.send(raw)[0][:2] == ("A", number)
+    lying = enter(9, "B", 1, 500_000)[:-2] + b"\xff\xff"
+    assert desk.send(lying)[0][:2] == ("A", 9)
