@@ -1,5 +1,7 @@
 """Compiling: every kernel a configuration needs, once, into the sealed cache, before anything forks or trades."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -8,12 +10,14 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
+from numba.core import event
 
 from hftd.cli.progress import steps
 from hftd.control.config import Config
 from hftd.control.host import Placement, place
-from hftd.core.duty import duty_cycle  # noqa: F401
 from hftd.core.idle import idle_dtype
+from hftd.core.jit import INTERPRETED
+from hftd.core.libc import die_with_parent
 from hftd.shm.control import mark_dtype
 
 
@@ -59,6 +63,8 @@ def kernels(config: Config, placement: Placement | None = None) -> list[Kernel]:
         Kernel("recorder", recorder_loop.kernel, duty_signature(recorder_loop.recorder_agent_dtype)),
     ]
     programs = load_all(config)
+    gateway = record(gateway_loop.gateway_agent_dtype)
+    wanted.append(Kernel("gateway, cold side", lambda: gateway_loop.serve_request, (gateway, types.int64, types.int64, types.int64)))
     agent = record(strategy_agent_dtype)
     mark, idle = record(mark_dtype), record(idle_dtype)
     if placement.fused:
@@ -83,16 +89,73 @@ def kernels(config: Config, placement: Placement | None = None) -> list[Kernel]:
 
 
 def compile_all(wanted: Iterable[Kernel], title: str = "compiling") -> dict[str, float]:
-    """Compile (or load) each kernel, with progress; return the seconds each took."""
+    """Compile what the cache lacks, on every core, then load all of it here, with progress; return the seconds each took.
+
+    The compiling is done by forked workers that share nothing but the cache; what went wrong in one goes wrong again here, where
+    it can be said.
+    """
     wanted = list(wanted)
-    took = {}
-    with steps(title, len(wanted)) as step:
+    missing = [kernel for kernel in wanted if not _cached(kernel)]
+    took: dict[str, float] = {}
+    with steps(title, len(wanted) + len(missing)) as step:
+        if len(missing) > 1 and not INTERPRETED:
+            for kernel, seconds in _in_workers(missing, step):
+                took[kernel] = seconds
+        else:
+            for kernel in missing:
+                step(kernel.name)
         for kernel in wanted:
-            step(kernel.name)
             begun = time.monotonic()
             kernel.make().compile(kernel.signature)
-            took[kernel.name] = time.monotonic() - begun
+            step(f"load {kernel.name}" if kernel in missing else kernel.name)
+            took[kernel.name] = took.get(kernel.name, 0.0) + time.monotonic() - begun
     return took
+
+
+def _cached(kernel: Kernel) -> bool:
+    dispatcher = getattr(kernel.make(), "dispatcher", None) or kernel.make()
+    if INTERPRETED or dispatcher.overloads.get(tuple(kernel.signature)) is not None:
+        return True
+    return dispatcher._cache.path(tuple(kernel.signature), dispatcher.targetctx.codegen()).exists()
+
+
+def _in_workers(missing: list[Kernel], step: Callable[[str], None]) -> Iterable[tuple[str, float]]:
+    """Yield (name, seconds) as workers finish; the next waiting kernel goes to the first free worker."""
+    waiting = list(reversed(missing))
+    running: dict[int, tuple[Kernel, float]] = {}
+    while waiting or running:
+        while waiting and len(running) < max(len(os.sched_getaffinity(0)), 1):
+            kernel = waiting.pop()
+            step(kernel.name)
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    die_with_parent(signal.SIGKILL, parent=os.getppid())
+                    kernel.make().compile(kernel.signature)
+                    code = 0
+                except BaseException:
+                    os._exit(code)
+                finally:
+                    os._exit(code)
+            running[pid] = (kernel, time.monotonic())
+        pid, _ = os.wait()
+        if pid in running:
+            kernel, begun = running.pop(pid)
+            yield kernel.name, time.monotonic() - begun
+
+
+def watch_for_compiling(mark: np.void) -> None:
+    """Count in an agent's mark every kernel that is compiled after this call: a child never compiles."""
+
+    class Counting(event.Listener):
+        def on_start(self, found):
+            mark["compiled"] += 1
+
+        def on_end(self, found):
+            pass
+
+    event.register("numba:compile", Counting())
 
 
 def warm(config: Config) -> dict[str, float]:

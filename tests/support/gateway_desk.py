@@ -145,9 +145,9 @@ class Line:
 
 
 class GatewayDesk:
-    """A gateway between a test's hands."""
+    """A gateway between a test's hands; with `here` False the memory only, for a gateway in another process."""
 
-    def __init__(self, run_dir, line: Line | None = None, up: bool = True, **sections: dict[str, Any]):
+    def __init__(self, run_dir, line: Line | None = None, up: bool = True, here: bool = True, **sections: dict[str, Any]):
         self.line = line or Line()
         data: dict[str, Any] = {
             "daemon": {"name": f"g{os.getpid()}-{next(_numbers)}", "run_dir": str(run_dir), "stop_timeout_s": 0.5},
@@ -178,7 +178,9 @@ class GatewayDesk:
         self.log = self.memory["ring.report"]
         self.reader = records(ring.consumer_dtype, 1)[0]
         ring.open_consumer(self.reader, self.log, 0, gating=True)
-        self.start()
+        self.session, self.counters_row = self.memory["orders"]["session"][0], self.memory["orders"]["counters"][0]
+        if here:
+            self.start()
         if up:
             self.until(self.up)
 
@@ -189,7 +191,6 @@ class GatewayDesk:
         self.agent = GatewayAgent(self.config, self.memory)
         self.agent.prepare(spin=True)
         self.kernel = self.agent.kernel()
-        self.session, self.counters_row = self.agent.session, self.agent.counters
 
     def crash(self) -> None:
         """Let the gateway die without a word: the socket closes, the memory stays as it is."""
