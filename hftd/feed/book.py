@@ -6,7 +6,12 @@
 
 One code path serves both sides: an ask's price is negated in its level and slot, so that better is always greater and the best is
 always last. Orders carry the row of their level, so executions, cancels and deletes search nothing; only a new price does, from
-the best backwards, where almost all of the flow is, and by halving where it is further than SCAN levels away.
+the best backwards, where almost all of the flow is, and by halving where it is further than SCAN levels away. How deep an order
+goes in is a coin toss to the branch predictor, so SCAN levels are compared and moved at once, without a loop: each block of
+entries has SCAN entries of the lowest price below it and SCAN spare ones above. For the same reason row 0 of the orders takes
+the writes that concern no order.
+
+    block in slots:   | SCAN × lowest price | start: worst … best | free | SCAN spare |
 
 Storage is fixed: orders, levels and side arrays come from pools made at start. A side that outgrows its block takes one twice as
 large and gives the old one back to its size class. A full pool refuses the order: counted by the caller, and the book is STALE.
@@ -24,11 +29,14 @@ from hftd.core.layout import layout
 from hftd.core.libc import memmove
 from hftd.core.memory import row, span, span_dtype
 from hftd.feed.memory import SIDE_ROOM, book_dtype, level_dtype, slot_dtype
+from hftd.feed.moves import move128
 from hftd.feed.orders import enter_order, find_order, head_dtype, leave_order, resting_dtype
 from hftd.shm.pool import give_row, pool_dtype, take_row
 
-SCAN = 16
-"""Levels looked at one by one from the best before halving."""
+SCAN = 8
+"""Levels compared at once, from the best; and moved at once, where a level comes or goes."""
+LOWEST = -(1 << 63)
+
 
 SLOT_BYTES = slot_dtype.itemsize
 BLOCK_CLASSES = 32
@@ -64,11 +72,12 @@ def tables(engine):
 @leaf
 def find_place(t, side, px):
     """Return the position of the last level of a side that is not better than `px`; -1 when all are. side: side_dtype record."""
-    place = side.count - 1
-    stop = max(place - SCAN, -1)
-    while place > stop and row(t.slots, side.start + place, slot_dtype).px > px:
-        place -= 1
-    if place == stop and place >= 0:
+    last = side.start + side.count - 1
+    better = 0
+    for i in range(SCAN):
+        better += 1 if row(t.slots, last - i, slot_dtype).px > px else 0
+    place = side.count - 1 - better
+    if better == SCAN:
         low = -1                                      # not better, as far as we know
         while low < place:
             middle = (low + place + 1) >> 1
@@ -102,7 +111,9 @@ def open_level(engine, side, place, px, instrument, which):
     level.side = which
     at = slots.base + (side.start + place + 1) * SLOT_BYTES
     better = side.count - place - 1
-    if better > 0:
+    if better <= SCAN:
+        move128(at + SLOT_BYTES, at)
+    else:
         memmove(at + SLOT_BYTES, at, better * SLOT_BYTES)
     slot = row(slots, side.start + place + 1, slot_dtype)
     slot.px = px
@@ -128,10 +139,12 @@ def grow_side(engine, slots, side):
             size = SIDE_ROOM << size_class
             break
     if at < 0:
-        if engine.slots_fresh + size > slots.count:
+        if engine.slots_fresh + size + 2 * SCAN > slots.count:
             return False
-        at = engine.slots_fresh
-        engine.slots_fresh += size
+        at = engine.slots_fresh + SCAN
+        engine.slots_fresh += size + 2 * SCAN
+        for i in range(SCAN):
+            row(slots, at - 1 - i, slot_dtype).px = LOWEST
     if side.room > 0:
         memmove(slots.base + at * SLOT_BYTES, slots.base + side.start * SLOT_BYTES, side.count * SLOT_BYTES)
         given, old_class = SIDE_ROOM, 0
@@ -149,13 +162,14 @@ def grow_side(engine, slots, side):
 @leaf
 def close_level(engine, t, side, index):
     """Take the empty level `index` out of its side and give its row back; the row's px and zero total stay readable."""
-    count = side.count
-    place = count - 1
-    if row(t.slots, side.start + place, slot_dtype).level != index:
-        place = find_place(t, side, row(t.levels, index, level_dtype).px)
-        at = t.slots.base + (side.start + place) * SLOT_BYTES
-        memmove(at, at + SLOT_BYTES, (count - 1 - place) * SLOT_BYTES)
-    side.count = count - 1
+    place = find_place(t, side, row(t.levels, index, level_dtype).px)
+    at = t.slots.base + (side.start + place) * SLOT_BYTES
+    better = side.count - 1 - place
+    if better <= SCAN:
+        move128(at, at + SLOT_BYTES)
+    else:
+        memmove(at, at + SLOT_BYTES, better * SLOT_BYTES)
+    side.count -= 1
     give_row(engine.levels, t.levels, index, level_dtype)
 
 
@@ -192,10 +206,8 @@ def add_order(engine, t, instrument, which, ref, qty, px):
     order.level = found
     order.next = 0
     order.prev = level.last
-    if level.last != 0:
-        row(t.orders, level.last, resting_dtype).next = index
-    else:
-        level.next = index
+    row(t.orders, level.last, resting_dtype).next = index
+    level.next = index if level.last == 0 else level.next
     level.last = index
     level.qty += qty
     level.orders += 1
@@ -221,14 +233,11 @@ def reduce_order(engine, t, index, amount):
     if amount < order.qty:
         order.qty -= amount
         return top
-    if order.prev != 0:
-        row(t.orders, order.prev, resting_dtype).next = order.next
-    else:
-        level.next = order.next
-    if order.next != 0:
-        row(t.orders, order.next, resting_dtype).prev = order.prev
-    else:
-        level.last = order.prev
+    older, younger = order.prev, order.next
+    row(t.orders, older, resting_dtype).next = younger  # row 0 takes what concerns no order
+    row(t.orders, younger, resting_dtype).prev = older
+    level.next = younger if older == 0 else level.next
+    level.last = older if younger == 0 else level.last
     level.orders -= 1
     book.orders -= 1
     leave_order(t, order.ref, index)
@@ -258,13 +267,15 @@ def clear_books(engine):
         book.orders = 0
         for which in range(2):
             side = book.sides[which]
-            side.start = 0
+            side.start = SCAN
             side.count = 0
             side.room = 0
         book.version += 1
     for size_class in range(engine.blocks.count):
         row(span(engine.blocks), size_class, block_class_dtype).free = 0
-    engine.slots_fresh = 0
+    engine.slots_fresh = 2 * SCAN
+    for i in range(SCAN):
+        row(t.slots, i, slot_dtype).px = LOWEST
     engine.orders.free = 0
     engine.orders.fresh = 1
     engine.orders.used = 0

@@ -120,8 +120,11 @@ SIDE_ROOM = 16
 
 
 def slots_for(instruments: int, levels: int) -> int:
-    """Return entries for all sides: each side's block is at most twice its levels, blocks it has outgrown as much again."""
-    return 4 * levels + 2 * SIDE_ROOM * min(instruments, levels)
+    """Return entries for all sides: each side's block is at most twice its levels, blocks it has outgrown as much again.
+
+    Each block has a first size of SIDE_ROOM, and as many entries again around it.
+    """
+    return 16 + 4 * levels + 6 * SIDE_ROOM * min(instruments, levels)
 
 
 def market_parts(config) -> list[Part]:
