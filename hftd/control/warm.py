@@ -64,7 +64,7 @@ def kernels(config: Config, placement: Placement | None = None) -> list[Kernel]:
     ]
     programs = load_all(config)
     gateway = record(gateway_loop.gateway_agent_dtype)
-    wanted.append(Kernel("gateway, cold side", lambda: gateway_loop.serve_request, (gateway, types.int64, types.int64, types.int64)))
+    wanted.append(Kernel("gateway, cold", lambda: gateway_loop.serve_request, (gateway, types.int64, types.int64, types.int64)))
     agent = record(strategy_agent_dtype)
     mark, idle = record(mark_dtype), record(idle_dtype)
     if placement.fused:
