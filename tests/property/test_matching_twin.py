@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from hftd.sim.memory import SOURCE_REPLAY
 from hftd.sim.session import LOST_PEER, lose
 from tests.naive.matching import Market
+from tests.support.interpreted import is_child
 from tests.support.sim_desk import POST_ONLY, Desk, cancel, enter, modify, replace
 
+STEPS = 1500 if is_child() else 6000
 REF, MATCH = 1_000_000, 5_000_000
 STOCK = b"ALFA    "
 small = st.integers(0, 11)
@@ -180,7 +182,7 @@ def perform(actions) -> Day:
     return day
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5 if is_child() else 200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(action, min_size=1, max_size=80))
 def test_engine_and_twin_say_answer_and_write_the_same(actions):
     perform(actions)
@@ -191,7 +193,7 @@ def test_a_long_day_is_told_alike_and_everything_happened():
     import random
 
     rng = random.Random(20_240_607)
-    day = perform([(rng.choice(ACTIONS), *(rng.randrange(12) for _ in range(4))) for _ in range(6000)])
+    day = perform([(rng.choice(ACTIONS), *(rng.randrange(12) for _ in range(4))) for _ in range(STEPS)])
     kinds = {row[0] for row in day.twin.tape}
     answers = {row[0] for told in day.twin.told for row in told}
     assert kinds == set("AEXDU") and answers == set("AUCEJMQ")

@@ -1,0 +1,36 @@
+"""The exchange with the compiler off: the same orders, the same random day, the same synthetic bytes."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hftd.sim.exchange import Exchange
+from hftd.sim.options import Options
+from tests.support.data import ROOT
+from tests.support.interpreted import is_child, run_interpreted
+from tests.support.sim_desk import framed, play
+
+DAY = {"fast": True, "messages": 1500, "symbols": 1, "seed": 3}
+
+pytestmark = pytest.mark.skipif(is_child(), reason="the interpreted child starts no other")
+
+
+def digest() -> str:
+    """Digest of a short synthetic day."""
+    return hashlib.sha256(framed(play(Exchange(Options(**DAY))))).hexdigest()
+
+
+def test_orders_and_a_random_day_pass_interpreted_with_every_index_checked(monkeypatch):
+    monkeypatch.setenv("HFTD_CHECKED", "1")
+    here = ROOT / "tests"
+    run_interpreted(here / "unit" / "sim" / "test_sim_orders.py", str(here / "property" / "test_matching_twin.py"))
+
+
+def test_synthetic_day_is_the_same_bytes_interpreted():
+    code = "from tests.unit.sim.test_sim_interpreted import digest; import sys; sys.stdout.write(digest())"
+    env = {**os.environ, "NUMBA_DISABLE_JIT": "1", "HFTD_CHECKED": "1", "PYTHONPATH": str(ROOT)}
+    child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert child.stdout == digest(), child.stderr
