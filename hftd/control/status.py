@@ -62,6 +62,7 @@ def _agent(config, memory, role, index, name, clock, now) -> dict[str, Any]:
         "cycles": cycles,
         "busy": busy,
         "utilisation": round(busy / cycles, 4) if cycles else 0.0,
+        "compiled": int(mark["compiled"]),
         "last_reason": Reason(int(mark["reason"])).name,
     }
 

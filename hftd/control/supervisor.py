@@ -27,6 +27,7 @@ from hftd.control.config import LAYOUTS, Config, log_dir, resolved, run_dir
 from hftd.control.fused import FusedHost
 from hftd.control.host import Placement, lock_memory, place
 from hftd.control.sdnotify import Notifier
+from hftd.control.warm import watch_for_compiling
 from hftd.core import clock as clocks
 from hftd.core.agent import Flag, alive
 from hftd.core.libc import die_with_parent, set_name
@@ -192,6 +193,7 @@ class Supervisor:
         for one in members:
             self.marks[shared.mark_of(*one)]["core"] = -1 if core is None else core
         spin = self.placement.spin and role != Role.RECORDER
+        watch_for_compiling(self.marks[shared.mark_of(*members[-1])])
         agents = [AGENTS[one](self.config, self.memory, number) for one, number in members]
         if len(agents) > 1:
             return FusedHost(agents).serve(spin)

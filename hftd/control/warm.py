@@ -139,10 +139,11 @@ def _in_workers(missing: list[Kernel], step: Callable[[str], None]) -> Iterable[
                 finally:
                     os._exit(code)
             running[pid] = (kernel, time.monotonic())
-        pid, _ = os.wait()
-        if pid in running:
-            kernel, begun = running.pop(pid)
-            yield kernel.name, time.monotonic() - begun
+        for pid in list(running):  # each by its own pid: the caller has children of its own
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                kernel, begun = running.pop(pid)
+                yield kernel.name, time.monotonic() - begun
+        time.sleep(0.01)
 
 
 def watch_for_compiling(mark: np.void) -> None:

@@ -46,7 +46,8 @@ mark_dtype = layout("mark", PAIR, [
     ("ready", "i8"),                              # 1 when it can do its part: trading-ready is all of them
     ("kind", "i8"),                               # Role
     ("index", "i8"),                              # of the strategy
-    ("pad", ("i8", (3,))),
+    ("compiled", "i8"),                           # kernels compiled after the fork: must stay 0
+    ("pad", ("i8", (2,))),
 ])  # fmt: skip
 
 
