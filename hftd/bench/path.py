@@ -438,28 +438,28 @@ def encode(lab: Lab):
     return Samples(ticks, 64)
 
 
-events_per_call = 256
+EVENTS = 4096
 
 
 @benchmark("strategies", about="the strategies that ship, per market event, paper venue included")
 def strategies(lab: Lab):
     """Each file of strategies/ over events of a seed; it must send orders, and the same ones every time."""
     folder = Path(__file__).resolve().parents[2] / "strategies"
-    events = market_events(lab.count(60_000, 6_000), lab.seed)
+    events = market_events(lab.count(200_000, 5 * EVENTS), lab.seed)
     made = []
     for file in sorted(folder.glob("*.py")):
         sums = []
         for _ in range(2):
             tape = Tape(file, 1)
             ticks = []
-            for at in range(0, len(events) - events_per_call + 1, events_per_call):
-                part = events[at : at + events_per_call]
+            for at in range(0, len(events) - EVENTS + 1, EVENTS):
+                part = events[at : at + EVENTS]
                 begun = clocks.now_ticks()
-                tape.play(part)
+                tape.play(part, keep=1)
                 ticks.append(clocks.now_ticks() - begun)
             sums.append((int(tape.tape["orders"]), int(tape.tape["fills"]), tape.position(0)["bought_cash"]))
         if sums[0] != sums[1] or sums[0][0] == 0:
             raise BenchError(f"strategies: {file.stem} sent {sums[0]} and then {sums[1]} (orders, fills, cash bought)")
-        made.append(Samples(np.array(ticks[1:]), events_per_call, name=f"strategies: {file.stem}",
+        made.append(Samples(np.array(ticks[1:]), EVENTS, name=f"strategies: {file.stem}",
                             note=f"{sums[0][0]} orders"))  # fmt: skip
     return made

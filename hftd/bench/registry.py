@@ -125,7 +125,7 @@ def _pairs() -> np.ndarray:
 
 # ---------------------------------------------------------------- the usual timed region
 
-body = None
+body: Any = None
 
 
 def timed(state, samples, n, per):
@@ -187,9 +187,9 @@ def registered() -> dict[str, Benchmark]:
 def row_of(bench: Benchmark, samples: Samples, lab: Lab) -> Row:
     """Return the row of one set of samples."""
     values = np.maximum(samples.ticks - lab.overhead, 0.0) * lab.ns_per_tick / samples.per
-    points = np.percentile(values, [0, 50, 99, 99.9, 100]) if len(values) else np.zeros(5)
+    points = [round(float(point), 2) for point in np.percentile(values, [0, 50, 99, 99.9, 100])] if len(values) else [0.0] * 5
     budget = samples.budget if samples.budget is not None else (bench.budget if not samples.name else None)
     return Row(
-        samples.name or bench.name, bench.unit, len(values) * samples.per, *(round(float(point), 2) for point in points),
+        samples.name or bench.name, bench.unit, len(values) * samples.per, points[0], points[1], points[2], points[3], points[4],
         budget, None if samples.limit is None else round(samples.limit, 2), bench.about, samples.note, samples.beyond,
     )  # fmt: skip

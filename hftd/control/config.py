@@ -236,7 +236,7 @@ def _section(kind: type, data: Any, where: str) -> Any:
 
 def _value(item: dataclasses.Field, value: Any, where: str) -> Any:
     facts, default = item.metadata, item.default
-    wanted: Any = type(item.default_factory() if default is dataclasses.MISSING else default)  # type: ignore[misc]
+    wanted: Any = type(item.default_factory() if default is dataclasses.MISSING else default)  # type: ignore[operator]
     unit = f" {facts['unit']}" if facts["unit"] else ""
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -408,7 +408,7 @@ def resolved(config: Config) -> Config:
     The daemon's environment chose them; a tool that reads this configuration from shared memory has another one.
     """
     chosen = {"run_dir": _run_base(config), "state_dir": _state_base(config), "log_dir": log_dir(config)}
-    places = {name: str(path.absolute()) for name, path in chosen.items()}
+    places: dict[str, Any] = {name: str(path.absolute()) for name, path in chosen.items()}
     return dataclasses.replace(config, daemon=dataclasses.replace(config.daemon, **places))
 
 

@@ -201,7 +201,7 @@ def _code(digest, code: types.CodeType) -> list[str]:
 
 def _globals(function, names: list[str]) -> list:
     """What the names of a function's code mean among its globals; attributes of modules of ours and users' included."""
-    found = []
+    found: list = []
     for name in dict.fromkeys(names):
         if name not in function.__globals__:
             continue

@@ -387,6 +387,7 @@ class _Judge:
     def _indirect(self, function: _Function, made: Instruction, symbol: str, row: Relocation | None) -> None:
         if made.kind is Kind.JUMP_INDIRECT and function.table and made.register < 0:
             return
+        names: dict | None
         if row is not None and made.register < 0:
             names = {self._target(row)[0]: self._target(row)[1]}
         elif made.register >= 0:
@@ -513,7 +514,8 @@ def _debug_lines(dispatcher, signature) -> dict[str, set[str]]:
             facts = nodes.get(node, "")
             file = re.search(r"file: (!\d+)", facts)
             if file:
-                return re.search(r'filename: "([^"]*)"', nodes.get(file.group(1), 'filename: "?"')).group(1)
+                named = re.search(r'filename: "([^"]*)"', nodes.get(file.group(1), ""))
+                return named.group(1) if named else "?"
             scope = re.search(r"scope: (!\d+)", facts)
             if not scope:
                 break

@@ -61,6 +61,7 @@ def packed(name: str, size: int, fields: Sequence[tuple]) -> np.dtype:
 
 def offset_of(kind: np.dtype, field: str) -> int:
     """Return the byte offset of `field` in the layout `kind`."""
+    assert kind.fields is not None
     return kind.fields[field][1]
 
 
@@ -68,6 +69,7 @@ def describe(kind: np.dtype, name: str = "") -> str:
     """Return the table `offset size type field` of a layout, as the memory map prints it."""
     rows = [f"{name} ({kind.itemsize} bytes)" if name else f"{kind.itemsize} bytes"]
     for field in kind.names or ():
+        assert kind.fields is not None
         inner, offset = kind.fields[field][:2]
         rows.append(f"  {offset:6d} {inner.itemsize:6d}  {_short(inner):<12} {field}")
     return "\n".join(rows)

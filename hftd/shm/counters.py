@@ -23,4 +23,4 @@ def counters(name: str, fields: list[tuple[str, str]]) -> np.dtype:
 
 def values(block: np.ndarray) -> dict[str, int]:
     """Return the counters of one block as a dict, padding left out."""
-    return {field: int(block[field]) for field in block.dtype.names if not field.startswith("pad")}
+    return {field: int(block[field]) for field in block.dtype.names or () if not field.startswith("pad")}
