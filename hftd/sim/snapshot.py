@@ -40,7 +40,7 @@ def spin_orders(x, stream):
                     message.type = itch.ADD_ORDER
                     message.locate = swap16(locate)
                     message.tracking = 0
-                    itch.set_stamp(message, x.ts)
+                    itch.set_stamp(record_at(at + 3, itch.header_dtype), x.ts)
                     message.ref = swap64(order.ref)
                     message.side = 83 if side else 66
                     message.shares = swap32(order.left)

@@ -34,3 +34,14 @@ def test_synthetic_day_is_the_same_bytes_interpreted():
     env = {**os.environ, "NUMBA_DISABLE_JIT": "1", "HFTD_CHECKED": "1", "PYTHONPATH": str(ROOT)}
     child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert child.stdout == digest(), child.stderr
+
+
+def test_the_exchanges_loop_allocates_nothing_and_calls_no_python():
+    """The synthetic flow takes logarithms: the one call beyond the list of hot code."""
+    from hftd.core.certify import ALLOWED, certify
+    from hftd.sim.loop import cycle
+    from hftd.sim.server import warm
+
+    warm()
+    certificate = certify(cycle, allowed=ALLOWED | {"log"}, lines=False)
+    assert certificate.ok, str(certificate)

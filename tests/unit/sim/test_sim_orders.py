@@ -39,6 +39,8 @@ def test_cancel_to_a_total_keeps_the_place_in_the_queue(desk):
     assert desk.send(cancel(1, 40)) == []
     desk.send(enter(1, "S", 50, 500_000), account=1)
     assert desk.told() == [("E", 1, 40, 500_000, "A", 1), ("E", 2, 10, 500_000, "A", 2)]
+    assert desk.send(cancel(2, 60)) == [("C", 2, 40, "U")]                   # 10 executed, so 50 stay open
+    assert desk.send(cancel(2, 10)) == [("C", 2, 50, "U")]                   # no more than was executed: all of the rest
 
 
 def test_post_only_that_would_take_is_canceled_and_market_never_rests(desk):
