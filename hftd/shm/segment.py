@@ -219,12 +219,15 @@ def holder(name: str) -> int:
     """Return the pid of the running daemon that made a segment, 0 where it is gone. Raises SegmentError for another user's."""
     try:
         with open(f"/dev/shm{name}", "rb") as file:
-            head = np.frombuffer(file.read(segment_dtype.itemsize), dtype=segment_dtype)
+            start = file.read(segment_dtype.itemsize)
     except FileNotFoundError:
         return 0
-    except (OSError, ValueError):
+    except OSError:
         raise SegmentError(f"shared memory {name} belongs to another user; choose another daemon.name") from None
-    pid = int(head[0]["owner_pid"]) if head.size and int(head[0]["magic"]) == MAGIC else 0
+    if len(start) < segment_dtype.itemsize:
+        return 0
+    head = np.frombuffer(start, dtype=segment_dtype)[0]
+    pid = int(head["owner_pid"]) if int(head["magic"]) == MAGIC else 0
     with contextlib.suppress(OSError), open(f"/proc/{pid}/comm") as comm:
         return pid if pid and comm.read().startswith("hftd") and _exists(pid) else 0
     return 0

@@ -1,0 +1,154 @@
+"""Who owns an instance: the lock, and the memory of a daemon that runs, has died, or is another user's."""
+
+import contextlib
+import os
+import signal
+import time
+
+import pytest
+
+from hftd.control.config import build
+from hftd.control.supervisor import StartError, reclaim, take_lock, wait_gone
+from hftd.core.libc import set_name
+from hftd.shm import segment
+from hftd.shm.control import mark_dtype
+from hftd.shm.segment import Part, SegmentError
+
+
+@pytest.fixture
+def instance():
+    name = f"own{os.getpid()}"
+    yield name
+    for entry in segment.existing(name):
+        segment.unlink(entry)
+
+
+@contextlib.contextmanager
+def another(instance: str, called: str = "hftd"):
+    """A process that made a segment of the instance and lives; yields its pid."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(read_end)
+            set_name(called)
+            kept = segment.create(segment.full_name(instance, "control"), [Part("mark", mark_dtype, 1)], 1)
+            os.write(write_end, b"made")
+            signal.pause()
+            del kept
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end) as pipe:
+        assert pipe.read(4) == "made"
+    try:
+        yield pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def test_memory_of_a_dead_daemon_is_reclaimed(instance):
+    name = segment.full_name(instance, "control")
+    with another(instance):
+        pass
+    assert segment.existing(instance) == [name]
+    assert reclaim(instance) == [name]
+    assert segment.existing(instance) == []
+
+
+def test_memory_of_a_running_daemon_is_not(instance):
+    with another(instance) as pid:
+        with pytest.raises(StartError) as raised:
+            reclaim(instance)
+        assert str(raised.value) == (
+            f"an instance called {instance!r} is running (pid {pid}); stop it, or choose another daemon.name"
+        )
+        assert segment.existing(instance)
+
+
+def test_number_that_another_program_has_by_now_holds_nothing(instance):
+    with another(instance, called="editor"):
+        assert segment.holder(segment.full_name(instance, "control")) == 0
+        assert reclaim(instance)
+
+
+def test_file_that_is_no_segment_is_reclaimed(instance):
+    with open(f"/dev/shm/hftd.{instance}.control", "wb") as file:
+        file.write(b"x" * 10)
+    assert segment.holder(segment.full_name(instance, "control")) == 0
+    assert reclaim(instance)
+
+
+def test_segment_that_may_not_be_read_is_not_taken_away(instance, monkeypatch):
+    with another(instance):
+        def refused(*_, **__):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("builtins.open", refused)
+        with pytest.raises(SegmentError, match="belongs to another user"):
+            reclaim(instance)
+        monkeypatch.undo()
+        assert segment.existing(instance)
+
+
+def test_other_instances_are_not_touched(instance):
+    other = f"{instance}x"
+    try:
+        with another(other):
+            assert reclaim(instance) == []
+            assert segment.existing(other)
+    finally:
+        for entry in segment.existing(other):
+            segment.unlink(entry)
+
+
+def test_lock_is_one_instance_s_as_long_as_a_process_holds_it(tmp_path, instance):
+    config = build({"daemon": {"name": instance, "run_dir": str(tmp_path)}}, "c.toml")
+    first = take_lock(config)
+    os.pwrite(first, b"4711\n", 0)
+    with pytest.raises(StartError, match=r"is running \(pid 4711\); stop it with `hftd stop`, or choose another name$"):
+        take_lock(config)
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    os.close(first)
+    with pytest.raises(StartError):
+        take_lock(config)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(take_lock(config))
+
+
+def test_lock_is_waited_for_where_asked(tmp_path, instance):
+    config = build({"daemon": {"name": instance, "run_dir": str(tmp_path)}}, "c.toml")
+    first = take_lock(config)
+    child = os.fork()
+    if child == 0:
+        time.sleep(0.2)
+        os._exit(0)
+    os.close(first)
+    begun = time.monotonic()
+    os.close(take_lock(config, wait_s=20))
+    assert time.monotonic() - begun < 20
+    os.waitpid(child, 0)
+
+
+def test_waiting_for_a_process_ends_when_it_is_gone():
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    assert wait_gone(child, 10)  # a zombie is gone
+    os.waitpid(child, 0)
+    assert not wait_gone(os.getpid(), 0.0)
+
+
+def test_users_of_a_segment_are_those_who_have_it_mapped(instance):
+    name = segment.full_name(instance, "control")
+    with another(instance) as pid:
+        assert segment.users(name) == [pid]
+        assert segment.users(name + "x") == []
+    assert segment.users(name) == []
