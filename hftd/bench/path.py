@@ -56,8 +56,10 @@ from hftd.gateway.incoming import receive_messages
 from hftd.gateway.memory import LINK_UP, order_row_dtype
 from hftd.gateway.outgoing import send_orders
 from hftd.gateway.setup import GatewayAgent
-from hftd.msg.enums import DenyReason, RunState
+from hftd.msg.enums import DenyReason, IntentKind, RunState, Tif
+from hftd.msg.records import intent_dtype
 from hftd.risk import checks
+from hftd.risk.bench import check_many
 from hftd.risk.loop import risk_turn
 from hftd.risk.memory import DENIED_AT
 from hftd.risk.setup import RiskAgent
@@ -71,6 +73,7 @@ from hftd.venues.nasdaq.ouch50 import out_order_accepted_dtype, out_order_execut
 from hftd.venues.nasdaq.ouch_encode import IMAGE, encode_order, make_image
 
 PX, QTY = 100_0000, 100
+CHECKS = 2048
 STAGES = ("packet", "strategy", "risk", "order", "submission", "tick_to_trade", "answer", "position")
 WORDS = len(STAGES)
 TEXT_AT = offset_of(out_order_accepted_dtype, "cl_ord_id")
@@ -312,6 +315,19 @@ class Rig:
             if seen != wanted:
                 raise BenchError(f"tick_to_trade: {name} holds {seen}, should hold {wanted}")
 
+    def checks(self, n: int) -> np.ndarray:
+        """Ticks of n times CHECKS judgements of one good order, which nothing is written for."""
+        intent, made = records(intent_dtype, 1), []
+        intent["px"], intent["qty"], intent["kind"], intent["tif"] = PX + 1000, QTY, int(IntentKind.NEW), int(Tif.IOC)
+        intent["ts_recv"] = clocks.now_ticks()
+        for _ in range(n + 1):
+            begun = clocks.now_ticks()
+            denied = int(check_many(self.risk.handle, intent[0], begun, CHECKS))
+            made.append(clocks.now_ticks() - begun)
+            if denied:
+                raise BenchError(f"risk_check: {denied} of {CHECKS} good orders were denied")
+        return np.array(made[1:])
+
     def send_limit(self, lab: Lab) -> float:
         """Median nanoseconds of send() of an Enter Order alone, on such a socket."""
         n = lab.count(20_000, 500)
@@ -339,7 +355,7 @@ def _measured(lab: Lab) -> dict[str, Any]:
             rig.check(warm)
             samples = rig.run(n)
             rig.check(warm + n)
-            return {"samples": samples, "send": rig.send_limit(lab)}
+            return {"samples": samples, "send": rig.send_limit(lab), "checks": rig.checks(lab.count(400, 20))}
         finally:
             rig.close()
 
@@ -368,6 +384,12 @@ for _name, _budget, _about in (
 
 
 # ---------------------------------------------------------------- single functions
+
+@benchmark("risk_check", budget=200, about="the whole check of one order by itself, without rings")
+def risk_check(lab: Lab):
+    """All of `judge`, on the rig's own account and book."""
+    return Samples(lab.once("path", lambda: _measured(lab))["checks"], CHECKS)
+
 
 limits_dtype = layout("bench_limits", 64, [
     ("qty_max", "i8"), ("notional_max", "i8"), ("position_max", "i8"), ("rate_max", "i8"), ("gross_max", "i8"), ("bps", "i8"),

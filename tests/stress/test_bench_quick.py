@@ -1,0 +1,98 @@
+"""`hftd bench --quick`: every benchmark runs, checks its result and gives a row; a wrong result is an error, never a figure."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hftd import bench
+from hftd.bench import core, flow, market, registry
+from hftd.core.jit import INTERPRETED
+
+ROOT = Path(__file__).resolve().parents[2]
+FIELDS = {"name", "unit", "n", "min", "p50", "p99", "p999", "max", "budget", "limit"}
+BUDGETS = {"ring": 10, "pool": 50, "parse": 50, "book": 100, "packet": 200, "strategy": 500, "order": 300, "position": 100,
+           "limits": 50, "risk": 200, "submission": 1000, "tick_to_trade": 2000}  # fmt: skip
+
+pytestmark = pytest.mark.skipif(INTERPRETED, reason="speed is the point")
+
+
+def _bench(*arguments: str, timeout: int = 280) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "hftd", "bench", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.mark.timeout(300)
+def test_every_benchmark_runs_and_gives_its_rows(tmp_path):
+    """All names, with the fields that were promised, the budgets of the mission, and the state of the machine."""
+    child = _bench("--quick", "--json", str(tmp_path / "bench.json"))
+    assert child.returncode == 0, child.stderr[-3000:]
+    made = json.loads((tmp_path / "bench.json").read_text())
+    rows = {row["name"]: row for row in made["rows"]}
+    single = set(bench.names()) - {"line", "strategies"}
+    assert single <= set(rows) and {"line_one", "line_two"} <= set(rows)
+    assert any(name.startswith("strategies: ") for name in rows)
+    for row in made["rows"]:
+        assert set(row) >= FIELDS and row["unit"] == "ns"
+        skipped = row["note"].startswith("skipped: ")
+        assert skipped or (row["n"] > 0 and 0 <= row["min"] <= row["p50"] <= row["p99"] <= row["p999"] <= row["max"]), row
+    assert {name: rows[name]["budget"] for name in BUDGETS} == BUDGETS
+    if len(os.sched_getaffinity(0)) > 1:
+        assert rows["ring_stream"]["limit"] > 0 and rows["ring_round_trip"]["limit"] > 0
+    assert rows["submission"]["limit"] > 0
+    assert {"cpu", "cores", "governor", "isolated", "huge_pages", "tsc_invariant", "load_before", "load_after"} <= set(made["host"])
+    assert "tick_to_trade" in child.stdout and "TSC" in child.stdout
+
+
+def test_an_unknown_name_is_one_line():
+    """It says which there are."""
+    child = _bench("rings")
+    assert child.returncode != 0 and "no benchmark is called rings; there are clock" in child.stderr
+    assert len(child.stderr.strip().splitlines()) == 1
+
+
+def test_wrong_books_are_an_error_and_not_a_figure():
+    """One share more than the generator's own book has, and the benchmark refuses."""
+    lab = bench.Lab(quick=True)
+    file = lab.once("file", lambda: market._File(lab))
+    at = next(i for i, best in enumerate(file.flow.best) if best[0])
+    bid, shares, ask, other = file.flow.best[at]
+    file.flow.best[at] = (bid, shares + 1, ask, other)
+    with pytest.raises(bench.BenchError, match=r"book: BEN. ends at"):
+        market.book(lab)
+
+
+def test_a_lost_record_is_an_error_and_not_a_figure(monkeypatch):
+    """The ring's benchmark counts what came out."""
+    monkeypatch.setattr(core, "measure", lambda *_: np.zeros(10, np.int64))
+    with pytest.raises(bench.BenchError, match="ring: 0 of"):
+        core.ring_same_core(bench.Lab(quick=True))
+
+
+def test_a_budget_is_judged_by_the_median_and_beyond_a_system_call_by_the_rest():
+    """Met, missed, none, and beyond the limit."""
+    lab = bench.Lab(quick=True)
+    item = registry.Benchmark("x", lambda lab: None, 100.0, "ns", "")
+    ticks = np.full(100, 150 / lab.ns_per_tick + lab.overhead)
+    ticks[-1] *= 1000
+    assert registry.row_of(item, bench.Samples(ticks), lab).met is False
+    assert registry.row_of(item, bench.Samples(ticks, per=2), lab).met is True
+    assert registry.row_of(item, bench.Samples(ticks, limit=80.0, beyond=True), lab).met is True
+    assert registry.row_of(item, bench.Samples(ticks, limit=20.0, beyond=True), lab).met is False
+    assert registry.row_of(registry.Benchmark("y", lambda lab: None, None, "ns", ""), bench.Samples(ticks), lab).met is None
+
+
+def test_the_flow_of_a_seed_is_always_the_same_and_sound():
+    """Same bytes for the same seed; framing adds up; books are not crossed."""
+    one, two, other = flow.make_flow(3000, 5), flow.make_flow(3000, 5), flow.make_flow(3000, 6)
+    assert one.data == two.data != other.data
+    at = count = 0
+    while at < len(one.data):
+        at += 2 + int.from_bytes(one.data[at : at + 2], "big")
+        count += 1
+    assert (at, count) == (len(one.data), one.messages) == (len(one.data), 3000)
+    assert all(not bid or not ask or bid < ask for bid, _, ask, _ in one.best)
