@@ -110,7 +110,10 @@ def execute(order, qty):
 
 @leaf
 def cancel(order, qty):
-    """`qty` shares left the order without trading: all that were open, or some."""
+    """`qty` shares left the order without trading: all that were open, or some.
+
+    Some is never the answer to a cancel of ours, which asks for all: that one is still on its way.
+    """
     if not is_open(order):
         return CONTRADICTION
     order.leaves = max(order.leaves - qty, 0)
@@ -118,7 +121,6 @@ def cancel(order, qty):
         finish(order, CANCELED)
     else:
         order.qty = order.cum + order.leaves
-        unmark(order, MARK_CANCEL_SENT)
     return SAY_CANCELED
 
 

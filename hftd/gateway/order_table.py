@@ -357,7 +357,8 @@ def rebuild(table):
             if held == 0 or is_open(order):
                 enter_ref(table, i, order.user_ref * 1)
         if is_open(order):
-            order.marks &= ~(MARK_CANCEL_WANTED | MARK_UNKNOWN)
+            table.wanted += 1 if order.marks & MARK_CANCEL_WANTED else 0
+            order.marks &= ~MARK_UNKNOWN
             order.status = open_status(order.marks, order.cum)
             link_open(table, i, order)
             if order.marks & MARK_FOREIGN:

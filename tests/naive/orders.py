@@ -94,7 +94,6 @@ class Orders:
                 order.ended = "CANCELED"
             else:
                 order.qty = order.cum + order.leaves
-                order.cancel_sent = False
             order.told.append(("CANCELED", qty, order.leaves))
         elif kind == b"J":
             order.ended, order.leaves = "REJECTED", 0
