@@ -11,6 +11,7 @@ out; here it is an example of deciding, taking and getting out.
 
 from hftd.strategy import (
     BUY,
+    DENIED,
     FILL,
     IOC,
     SELL,
@@ -116,6 +117,8 @@ def on_timer(ctx):
 
 
 def on_report(ctx, report):
-    """Count fills: what was filled stands in position(ctx, instrument) already."""
+    """Count fills (what was filled stands in position(ctx, instrument) already); after a denial, wait twenty times as long."""
     if report.kind == FILL:
         count(ctx, 3)
+    elif report.kind == DENIED:
+        state_of(ctx, report.instrument).sent_ns = ctx.now_ns + 19 * ctx.params.rest_ms * MS
