@@ -1,7 +1,8 @@
 """ITCH 5.0 into books and events: one function for every message, whether it came by packet or from a file.
 
 `apply_run` walks messages framed by two bytes of length, which is how both MoldUDP64 and Nasdaq's files frame them, so there is one
-compiled code path for live, replay and bench. The caller has checked that the framing adds up.
+compiled code path for live, replay and bench. The caller has checked that the framing adds up. While many orders are live, the
+lines that later messages will need are fetched ahead, in three stages.
 
 Order messages fall into two acts, in this order, and each act is compiled once:
     take   E C X D U    shares off an order, found by its reference; all of it for D and U
@@ -19,20 +20,20 @@ with the level in ref; they carry instrument 0 and concern all.
 """
 
 from hftd.core.jit import hot, leaf
-from hftd.core.memory import load8, load16, load64, record_at, row, span, swap16, swap32, swap64
+from hftd.core.memory import load8, load16, load64, prefetch, record_at, row, span, swap16, swap32, swap64
 from hftd.feed.book import (
     DUPLICATE,
     LEVELS_FULL,
     ORDERS_FULL,
+    SLOT_BYTES,
     add_order,
     best,
-    find_order,
     reduce_order,
-    resting_dtype,
     tables,
 )
 from hftd.feed.events import BOOK_STATE, LEVEL, emit, make_room, note, set_state, update_quote
 from hftd.feed.memory import book_dtype, feed_counters_dtype, level_dtype, type_count_dtype
+from hftd.feed.orders import find_order, head_dtype, resting_dtype, slot_of
 from hftd.feed.state import (
     DOES_ADD,
     DOES_EMIT,
@@ -89,6 +90,13 @@ from hftd.venues.nasdaq.itch50 import (
     trading_action_dtype,
 )
 
+CROWDED = 1 << 16
+"""Live orders from which on the store outgrows the cache, so that lines are asked for some messages ahead."""
+
+STAGE = 8
+"""Messages between the stages of looking ahead: slot, then order or book, then level or top of the side, then the message."""
+
+RESTING_BYTES, BOOK_BYTES, LEVEL_BYTES = resting_dtype.itemsize, book_dtype.itemsize, level_dtype.itemsize
 PX_MAX = 0x77359400
 """200,000.0000: the highest price ITCH 5.0 allows."""
 
@@ -489,6 +497,50 @@ def make_room_for(agent):
         make_room(agent, 4)
 
 
+@leaf
+def look_up(t, kinds, at, end):
+    """Fetch the slot of the reference that the message framed at `at` takes from, or adds; return where the next one is."""
+    if at >= end:
+        return end
+    if at + 21 <= end and row(kinds, load8(at + 2), kind_dtype).does & (DOES_ADD | DOES_TAKE) != 0:
+        prefetch(t.heads.base + 4 * slot_of(swap64(load64(at + 13)), t.mask))
+    return at + 2 + swap16(load16(at))
+
+
+@leaf
+def look_into(t, listing, kinds, at, end):
+    """Fetch the order a message takes from, or the book it adds to."""
+    if at >= end:
+        return end
+    if at + 21 <= end:
+        does = row(kinds, load8(at + 2), kind_dtype).does
+        if does & DOES_TAKE != 0:
+            index = row(t.heads, slot_of(swap64(load64(at + 13)), t.mask), head_dtype).order
+            prefetch(t.orders.base + index * RESTING_BYTES)
+        if does & DOES_ADD != 0:
+            prefetch(t.books.base + max(row(listing, swap16(load16(at + 3)), listed_dtype).instrument - 1, 0) * BOOK_BYTES)
+    return at + 2 + swap16(load16(at))
+
+
+@leaf
+def look_around(t, listing, kinds, at, end):
+    """Fetch the level a message takes from, or the top of the side it adds to."""
+    if at >= end:
+        return end
+    if at + 22 <= end:
+        does = row(kinds, load8(at + 2), kind_dtype).does
+        if does & DOES_TAKE != 0:
+            index = row(t.heads, slot_of(swap64(load64(at + 13)), t.mask), head_dtype).order
+            prefetch(t.levels.base + row(t.orders, index, resting_dtype).level * LEVEL_BYTES)
+        if does & DOES_ADD != 0:
+            book = row(t.books, max(row(listing, swap16(load16(at + 3)), listed_dtype).instrument - 1, 0), book_dtype)
+            side = book.sides[1 if load8(at + 21) == SELL else 0]
+            top = max(side.start + side.count - 1, 0)
+            prefetch(t.slots.base + top * SLOT_BYTES)
+            prefetch(t.slots.base + max(top - 6, 0) * SLOT_BYTES)
+    return at + 2 + swap16(load16(at))
+
+
 @hot
 def apply_run(agent, at, end, seq):
     """Apply the framed messages from address `at` up to `end`, numbered from `seq`; return how many they were.
@@ -499,7 +551,18 @@ def apply_run(agent, at, end, seq):
     t = tables(agent.engine)
     listing, kinds, types = span(agent.listed), span(agent.kinds), span(agent.types)
     first = seq
+    far = middle = near = end if agent.engine.orders.used < CROWDED else at
+    if far < end:                                     # the three start as far apart as they stay
+        for _ in range(STAGE):
+            far = look_up(t, kinds, far, end)
+        for _ in range(STAGE):
+            middle = look_into(t, listing, kinds, middle, end)
+            far = look_up(t, kinds, far, end)
     while at < end:
+        if near < end:
+            far = look_up(t, kinds, far, end)
+            middle = look_into(t, listing, kinds, middle, end)
+            near = look_around(t, listing, kinds, near, end)
         length = swap16(load16(at))
         if length != 0:
             apply_message(agent, t, listing, kinds, types, at + 2, length, seq)
