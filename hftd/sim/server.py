@@ -114,7 +114,6 @@ class Server:
         self.logins: list[Login] = []
         self.clients: dict[int, socket.socket] = {}
         self.spins: list[tuple[socket.socket, bytes]] = []
-        self.ended_at = 0.0
 
     # ------------------------------------------------------------ opening and closing
 
@@ -209,7 +208,7 @@ class Server:
             greet(exchange.x, number, ord("E"))
             if int(exchange.accounts[number]["fd"]) >= 0:
                 self._finish(number)
-        exchange.x["cancel_on_disconnect"] = 0
+        exchange.x["done"] = 1  # whatever flow there was is over
         cycle(exchange.x, clocks.now_ticks() + exchange.ticks(SLICE_S))
         exchange.x["ending"] = 1
         beat_both(exchange.x)
@@ -331,7 +330,7 @@ class Server:
         users = self.options.users
         if not user or not user.isalnum() or (users and users.get(user, "\0").upper() != password.upper()):
             self._refuse(login, "A")
-        elif session and session != self.options.session:
+        elif (session and session != self.options.session) or self.exchange.x["ending"]:
             self._refuse(login, "S")
         elif login.kind == "glimpse":
             self._spin(login, sequence)

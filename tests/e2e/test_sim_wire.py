@@ -343,3 +343,18 @@ def test_wrong_option_is_one_line_that_says_what_is_right(arguments, word):
     command = [sys.executable, "-m", "hftd.sim", *ports, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and word in done.stderr, done.stderr
+
+
+def test_session_that_was_stopped_publishes_nothing_after_its_end_and_admits_nobody(tmp_path):
+    with Venue(tmp_path, "--rate", "5000", "--linger", "0", "--seconds", "1", "--end-seconds", "2") as venue:
+        line = Line(venue, venue.port_a)
+        try:
+            line.read(lambda: line.ended)
+            with Soup(venue.ouch, "LATE") as late:
+                assert late.answer == "JS"
+            again = request(venue, line.ended - 1, 5)
+            assert again[22:] == line.messages[line.ended - 1]      # the last chance to ask again
+        finally:
+            line.close()
+        facts = venue.end()
+        assert facts["messages"] == line.ended - 1

@@ -32,7 +32,8 @@ def test_orders_and_a_random_day_pass_interpreted_with_every_index_checked(monke
 def test_synthetic_day_is_the_same_bytes_interpreted():
     code = "from tests.unit.sim.test_sim_interpreted import digest; import sys; sys.stdout.write(digest())"
     env = {**os.environ, "NUMBA_DISABLE_JIT": "1", "HFTD_CHECKED": "1", "PYTHONPATH": str(ROOT)}
-    child = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-c", code]
+    child = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert child.stdout == digest(), child.stderr
 
 
