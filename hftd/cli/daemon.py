@@ -73,7 +73,7 @@ def warm(options) -> int:
     from hftd.control.config import load
     from hftd.control.warm import warm as compile_all
 
-    compile_all(load(options.config))
+    compile_all(load(options.config), exchange=True)
     return 0
 
 

@@ -26,7 +26,7 @@ from hftd.control.config import Config, build
 from hftd.control.host import check_host, place
 from hftd.control.status import counters, latencies, positions, symbols
 from hftd.control.supervisor import Supervisor, daemonize, take_lock, wait_gone
-from hftd.control.warm import compile_all, kernels
+from hftd.control.warm import compile_all, exchange_kernel, kernels
 from hftd.core import clock as clocks
 from hftd.errors import HftdError
 from hftd.feed.files import busiest_symbols
@@ -91,9 +91,9 @@ class Session:
 
     def run(self, begun: float) -> int:
         """Start everything, follow it to the end of the session, stop everything, and print what happened."""
-        self._start_exchange()
         placement = place(self.config)
-        compile_all(kernels(self.config, placement), "compiling the daemon")
+        compile_all([exchange_kernel(), *kernels(self.config, placement)])
+        self._start_exchange()
         self._await_exchange()
         say(f"layout {placement.layout}: {placement.why}")
         self._start_daemon()
@@ -117,7 +117,7 @@ class Session:
         command = [
             sys.executable, "-m", "hftd", "sim", "--line-a", f"{self.group}:{udp}", "--line-b", f"{self.group}:{udp + 1}",
             "--ouch-port", str(tcp), "--request-port", str(request), "--glimpse-port", str(glimpse), "--seconds",
-            str(self.options.seconds), "--seed", str(self.options.seed), "--ledger", str(self.ledger), "--wait-login", "60",
+            str(self.options.seconds), "--seed", str(self.options.seed), "--ledger", str(self.ledger), "--wait-login", "120",
         ]  # fmt: skip
         if self.options.data:
             command += ["--data", str(Path(self.options.data).resolve())]

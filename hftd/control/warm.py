@@ -159,6 +159,14 @@ def watch_for_compiling(mark: np.void) -> None:
     event.register("numba:compile", Counting())
 
 
-def warm(config: Config) -> dict[str, float]:
-    """Have every kernel of a configuration compiled, in this process and in the cache."""
-    return compile_all(kernels(config))
+def exchange_kernel() -> Kernel:
+    """Return the simulated exchange's loop: a program of its own, whose code `hftd warm` compiles too."""
+    from hftd.sim.loop import cycle
+    from hftd.sim.memory import exchange_dtype
+
+    return Kernel("exchange", lambda: cycle, (record(exchange_dtype), types.int64))
+
+
+def warm(config: Config, exchange: bool = False) -> dict[str, float]:
+    """Have every kernel of a configuration compiled, in this process and in the cache; with `exchange`, the simulator's too."""
+    return compile_all([*([exchange_kernel()] if exchange else []), *kernels(config)])

@@ -84,7 +84,7 @@ def update_quote(agent, t, book, which, quote):
     quote.events = book.events
 
 
-@leaf
+@hot
 def note(agent, code, a, b):
     """Put an error of the message at hand into our error log."""
     errors = span(agent.errors)

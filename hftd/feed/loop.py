@@ -9,18 +9,20 @@ from functools import cache
 from hftd.core.bind import bind
 from hftd.core.duty import duty_cycle
 from hftd.core.jit import leaf
-from hftd.feed.memory import LINE_A, LINE_B, LINE_R
+from hftd.feed.memory import LINE_R
 from hftd.venues.nasdaq.moldfeed import catch_up, receive
+
+LINES = LINE_R + 1
 
 
 @leaf
 def feed_turn(agent, now):
     """One turn. agent: feed_agent_dtype record. Returns datagrams handled and steps of recovery, or -Reason."""
-    work = receive(agent, LINE_A)
-    if agent.lines[LINE_B].fd >= 0:
-        work += receive(agent, LINE_B)
+    work = 0
+    for line in range(LINES):                         # one call: what is inlined twice is compiled twice
+        if agent.lines[line].fd >= 0 and (line != LINE_R or agent.behind != 0):
+            work += receive(agent, line)
     if agent.behind != 0:
-        work += receive(agent, LINE_R)
         work += catch_up(agent, now)
     if agent.reason != 0:
         reason = agent.reason

@@ -4,10 +4,10 @@
     line B ─┼─▶ handle_packet ─┼─ already seen ─────────▶ count, drop        (the first copy wins; a straddling packet's new part)
     server ─┘                  └─ beyond ───────────────▶ queue, sorted ──▶ catch_up applies it when its turn comes
 
-A packet is checked whole before any of it is believed: length, sequence, framing, session. What is missing may still come late, or
-by the other line: for the reorder window nothing is done. Then the books are RECOVERING, events carry the SNAPSHOT flag, and servers
-are asked in turn: a window of requests of CHUNK messages, each small enough to be answered by one packet; a time-out starts again at
-the first missing message with the next server; answers are packets like any other. When nothing came after `tries_max` time-outs,
+A packet is checked whole before any of it is believed: length, sequence, framing, session. What is missing may still come late,
+or by the other line: for the reorder window nothing is done. Then the books are RECOVERING, events carry the SNAPSHOT flag, and
+servers are asked in turn: a window of requests of CHUNK messages, each small enough to be answered by one packet; a time-out starts
+again at the first missing message with the next server; answers are packets like any other. When nothing came after `tries_max` time-outs,
 the missing messages are given up: what waited is applied, and the books are STALE. A feed that starts late finds its first packet
 beyond 1 and recovers the same way from message 1.
 
@@ -68,7 +68,7 @@ TOO_SHORT, BAD_FRAMING, BAD_SEQUENCE, TOO_LONG = 1, 2, 3, 4
 """Detail `a` of a FEED_BAD_PACKET error; `b` is the length."""
 
 
-@hot
+@leaf
 def receive(agent, line):
     """Take and handle what waits on a line, at most BATCH datagrams; return how many."""
     got = recvmmsg(agent.lines[line].fd, agent.headers_at, BATCH, MSG_DONTWAIT, 0)
@@ -99,7 +99,7 @@ def refuse_packet(agent, why, length):
     note(agent, BAD_PACKET, why, length)
 
 
-@leaf
+@hot
 def walk(agent, at, end, sequence, count):
     """Check that `count` framed messages fill the bytes from `at` to `end`, and note each instrument's last one with an effect."""
     listing, kinds = span(agent.listed), span(agent.kinds)
@@ -117,7 +117,7 @@ def walk(agent, at, end, sequence, count):
     return at == end
 
 
-@hot
+@leaf
 def handle_packet(agent, at, length, line):
     """Handle one datagram of `length` bytes at address `at`, received on `line` at agent.ts_recv."""
     if length < HEADER:
@@ -326,7 +326,7 @@ def request(agent, sequence, count):
     record_at(agent.counters_at, feed_counters_dtype).requests += 1
 
 
-@hot
+@leaf
 def catch_up(agent, now):
     """Do what a gap asks for, one bounded step; return how much was done. Called on every turn while messages are missing."""
     counters = record_at(agent.counters_at, feed_counters_dtype)
