@@ -22,6 +22,8 @@ UNITS = ("hftd.service", "hftd-sim.service")
 LEDGER = "/var/lib/hftd-sim/ledger.json"
 PASSWORD = "Xq7tv3"
 
+pytestmark = pytest.mark.timeout(600)  # where nothing is compiled yet, the first test waits for it
+
 USED = """
 import sys
 from hftd.cli.main import main
@@ -45,7 +47,7 @@ sys.exit(code)
 
 def kernels_used() -> list[Path]:
     """Compile (or find) what daemon and exchange run, here, and return the files of the cache."""
-    done = subprocess.run([sys.executable, "-c", USED], cwd=ROOT, capture_output=True, text=True, timeout=170)
+    done = subprocess.run([sys.executable, "-c", USED], cwd=ROOT, capture_output=True, text=True, timeout=560)
     assert done.returncode == 0, done.stderr
     return [cache.directory() / name for name in done.stdout.split()]
 
