@@ -161,10 +161,8 @@ def render_positions(rows: list[dict]) -> None:
     from hftd.cli.tables import money, table
 
     total = sum(row["pnl"] for row in rows)
-    body = [
-        (row["symbol"], *(row[key] for key in ("position", "bought", "sold", "orders", "fills")), money(row["mark"]), money(row["pnl"]))
-        for row in rows
-    ]
+    counts = ("position", "bought", "sold", "orders", "fills")
+    body = [(row["symbol"], *(row[key] for key in counts), money(row["mark"]), money(row["pnl"])) for row in rows]
     orders, fills = (sum(row[key] for row in rows) for key in ("orders", "fills"))
     body.append(("total", "", "", "", orders, fills, "", money(total)))
     table("positions", ("symbol", "position", "bought", "sold", "orders", "fills", "mark", "P&L"), body)

@@ -83,9 +83,13 @@ class Session:
             "feed": {"line_a": f"{self.group}:{udp}", "line_b": f"{self.group}:{udp + 1}", "request": [f"127.0.0.1:{request}"],
                      "glimpse": f"127.0.0.1:{glimpse}"},
             "gateway": {"address": f"127.0.0.1:{tcp}"},
-            "strategy": [{"file": file} for file in examples],
+            "strategy": [{"file": file, "symbols": self._share(number, len(examples))} for number, file in enumerate(examples)],
             "risk": {"feed_stale_ms": 60_000, "message_rate_max": 100_000},
         }, "demo")  # fmt: skip
+
+    def _share(self, number: int, strategies: int) -> list[str]:
+        """Return the symbols of one strategy: each its own where there are enough, since risk denies trading with ourselves."""
+        return self.chosen[number::strategies] if len(self.chosen) >= strategies else self.chosen
 
     # ------------------------------------------------------------ running
 

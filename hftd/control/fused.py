@@ -24,6 +24,13 @@ class FusedHost:
 
     def __init__(self, agents: list[Agent]):
         self.agents = agents
+        self._busy = -1
+
+    def _drained(self, code: int) -> bool:
+        """Tell whether the last reports have been taken: a slice in which neither strategy nor risk found work."""
+        busy = sum(int(agent.mark["busy"]) for agent in self.agents[:2])
+        settled, self._busy = code == 0 and busy == self._busy, busy
+        return settled
 
     def serve(self, spin: bool) -> int:
         """Run until the daemon stops or its supervisor is gone; return a process exit code."""
@@ -49,7 +56,7 @@ class FusedHost:
                     for agent in self.agents:
                         agent.stopping = True
                         agent.mark["state"] = int(AgentState.STOPPING)
-                    if gateway.stop():
+                    if gateway.stop() and self._drained(code):
                         return gateway.exit_code
         finally:
             for agent in reversed(self.agents):

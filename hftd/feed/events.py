@@ -12,6 +12,7 @@ from hftd.core.atomics import tsc
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
 from hftd.core.memory import address_of, load64, record_at, row, span, store64
+from hftd.feed.apart import apart
 from hftd.feed.book import best
 from hftd.feed.memory import book_dtype, feed_counters_dtype, level_dtype
 from hftd.feed.state import SINK_RING
@@ -39,6 +40,7 @@ def bump(at):
 @hot
 def make_room(agent, count):
     """Detach slow consumers until `count` events fit."""
+    apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
     for _ in range(CONSUMERS):
         if room(agent.md, count):
@@ -87,6 +89,7 @@ def update_quote(agent, t, book, which, quote):
 @hot
 def note(agent, code, a, b):
     """Put an error of the message at hand into our error log."""
+    apart()
     errors = span(agent.errors)
     if errors.count > 0:
         note_error(errors, code, a, b, agent.ts_recv)
@@ -95,6 +98,7 @@ def note(agent, code, a, b):
 @hot
 def set_state(agent, instrument, state, tell):
     """Give an instrument's book a state, in the book and the quote; with `tell` and a ring, say so in an event."""
+    apart()
     book = row(span(agent.engine.books), instrument, book_dtype)
     quote = row(span(agent.quotes), instrument, quote_dtype)
     book.state = state

@@ -21,6 +21,7 @@ with the level in ref; they carry instrument 0 and concern all.
 
 from hftd.core.jit import hot, leaf
 from hftd.core.memory import load8, load16, load64, prefetch, record_at, row, span, swap16, swap32, swap64
+from hftd.feed.apart import apart
 from hftd.feed.book import (
     DUPLICATE,
     LEVELS_FULL,
@@ -130,6 +131,7 @@ UNKNOWN_REF, DUPLICATE_REF, OVERFILL, CROSSED = 1, 2, 3, 4
 @hot
 def taint(agent, instrument, why, end):
     """Count a message that instrument's book contradicts. end: FLAG_END_OF_PACKET when this is its last in the packet, else 0."""
+    apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
     book = row(span(agent.engine.books), instrument, book_dtype)
     book.taints += 1
@@ -147,6 +149,7 @@ def taint(agent, instrument, why, end):
 @hot
 def refuse_field(agent, instrument, kind, end):
     """Count a message with a side, size or price that cannot be."""
+    apart()
     record_at(agent.counters_at, feed_counters_dtype).bad_fields += 1
     note(agent, BAD_MESSAGE, kind, instrument)
     if end != 0:
@@ -156,6 +159,7 @@ def refuse_field(agent, instrument, kind, end):
 @hot
 def refuse_order(agent, instrument, why):
     """Count an order that a book did not take: a double reference taints, a full store makes the book STALE."""
+    apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
     if why == DUPLICATE:
         taint(agent, instrument, DUPLICATE_REF, 0)
@@ -180,6 +184,7 @@ def tell_state(agent, book, instrument, end):
 @hot
 def refuse_length(agent, kind, length, known):
     """Count a message of an unknown type, or of a known type and another length."""
+    apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
     if known == 0:
         counters.unknown_types += 1
@@ -191,6 +196,7 @@ def refuse_length(agent, kind, length, known):
 @hot
 def note_crossed(agent, instrument, gap):
     """Count a book whose best bid stands above (gap > 0) or at (0) the best offer."""
+    apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
     if gap == 0:
         counters.locked += 1
@@ -209,6 +215,7 @@ def learn(agent, locate, stock):
 
     With a chosen list only its symbols are followed; without, every symbol gets the next row until the table is full.
     """
+    apart()
     instruments = span(agent.instruments)
     listed = row(span(agent.listed), locate, listed_dtype)
     found = -1
@@ -259,6 +266,7 @@ def trading_state(code):
 @hot
 def apply_rare(agent, at, kind, does, instrument, end):
     """Apply a message that touches no order. instrument: index, or -1 when it concerns none of ours."""
+    apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
     event = px = qty = ref = orders = flags = 0
     about = max(instrument, 0)
@@ -548,6 +556,7 @@ def apply_run(agent, at, end, seq):
     Framing: two bytes of length, big-endian, then the message. A message of length 0 is legal and empty. The caller has checked
     that the lengths add up.
     """
+    apart()
     t = tables(agent.engine)
     listing, kinds, types = span(agent.listed), span(agent.kinds), span(agent.types)
     first = seq

@@ -7,9 +7,9 @@
 A packet is checked whole before any of it is believed: length, sequence, framing, session. What is missing may still come late,
 or by the other line: for the reorder window nothing is done. Then the books are RECOVERING, events carry the SNAPSHOT flag, and
 servers are asked in turn: a window of requests of CHUNK messages, each small enough to be answered by one packet; a time-out starts
-again at the first missing message with the next server; answers are packets like any other. When nothing came after `tries_max` time-outs,
-the missing messages are given up: what waited is applied, and the books are STALE. A feed that starts late finds its first packet
-beyond 1 and recovers the same way from message 1.
+again at the first missing message with the next server; answers are packets like any other. When nothing came after `tries_max`
+time-outs, the missing messages are given up: what waited is applied, and the books are STALE. A feed that starts late finds its
+first packet beyond 1 and recovers the same way from message 1.
 
 Replay can be faster than strategies read. While recovering the feed waits for room in the ring, for a time-out's length; only then
 is the slowest detached. A packet of another session is dropped; when our own has ended, or been silent, and the configuration names
@@ -23,6 +23,7 @@ from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
 from hftd.core.libc import EAGAIN, EINTR, MSG_DONTWAIT, errno, recvmmsg, sendto
 from hftd.core.memory import copy_bytes, load8, load16, load32, record_at, row, span, swap16, swap64
+from hftd.feed.apart import apart
 from hftd.feed.events import bump, make_room, note, set_state
 from hftd.feed.memory import LINE_R, book_dtype, feed_counters_dtype
 from hftd.feed.state import (
@@ -102,6 +103,7 @@ def refuse_packet(agent, why, length):
 @hot
 def walk(agent, at, end, sequence, count):
     """Check that `count` framed messages fill the bytes from `at` to `end`, and note each instrument's last one with an effect."""
+    apart()
     listing, kinds = span(agent.listed), span(agent.kinds)
     for i in range(count):
         if at + 2 > end:
@@ -210,6 +212,7 @@ def enqueue(agent, at, length, sequence, end):
 
     A full queue drops the packet that is furthest away, this or another; it is asked for again when the gap before it is filled.
     """
+    apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
     order, tickets = span(agent.order), span(agent.free_buffers)
     mask = order.count - 1
@@ -309,6 +312,7 @@ def set_all(agent, before, after):
 @hot
 def set_state_if(agent, index, before, after):
     """Give one book the state `after` when it is in `before` (-1: whatever it is in)."""
+    apart()
     book = row(span(agent.engine.books), index, book_dtype)
     if before < 0 or book.state == before:
         set_state(agent, index, after, 1)
@@ -317,6 +321,7 @@ def set_state_if(agent, index, before, after):
 @hot
 def request(agent, sequence, count):
     """Ask the server whose turn it is for `count` messages from `sequence`."""
+    apart()
     packet = record_at(agent.request_at, packet_dtype)
     packet.session_a = agent.session_a
     packet.session_b = agent.session_b
