@@ -111,8 +111,8 @@ def _write_cell(cell, count):
         cell.ask_px = ~n
         cell.pad2 = n
         seqlock.end_write(cell)
-        if n & 31 == 0:  # let the reader have a look between the storms
-            for _ in range(8):
+        if n & 7 == 0:  # let the reader have a look between the storms
+            for _ in range(20):
                 pause()
 
 
@@ -136,6 +136,8 @@ def _read_cell(cell, target, last):
         else:
             refused += 1
             empty += 1
+        if empty & 4095 == 4095:  # the writer may have lost its core
+            sched_yield()
     return fresh, torn, refused, back
 
 
@@ -227,10 +229,10 @@ def test_an_observer_sees_only_whole_records_however_often_it_is_lapped(shared):
 
 
 def test_a_seqlock_reader_never_takes_a_torn_value(shared):
-    """A million writes: each value read is one that was written, none older than the one before. Again where nothing overlapped."""
+    """300,000 writes: each value read is one that was written, none older than the one before. Again where nothing overlapped."""
     _warm(shared)
-    last, overlapped = 1_000_000 - 1, 0
-    for _ in range(10):
+    last, overlapped = 300_000 - 1, 0
+    for _ in range(50):
         cell = shared([Part("cell", quote_dtype, 1)])["cell"]
         target = records(quote_dtype, 1)
         cell["ask_px"] = -1
@@ -240,9 +242,9 @@ def test_a_seqlock_reader_never_takes_a_torn_value(shared):
         assert (torn, back) == (0, 0)
         assert int(target["bid_px"][0]) == last
         overlapped += fresh
-        if overlapped > 1000 or os.cpu_count() == 1:
+        if overlapped > 100 or os.cpu_count() == 1:
             break
-    assert overlapped > 1000 or os.cpu_count() == 1
+    assert overlapped > 100 or os.cpu_count() == 1
 
 
 def test_consumers_that_come_and_go_never_stop_a_running_ring(shared):
