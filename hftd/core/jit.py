@@ -49,7 +49,7 @@ def hot(function=None, *, salt: str = ""):
     """Compile a loop, and keep it in the sealed cache. `salt` joins the digest (a bound strategy's source)."""
     if function is None:
         return lambda inner: hot(inner, salt=salt)
-    dispatcher = njit(function, error_model="numpy")
+    dispatcher = njit(function, forceinline=False, error_model="numpy")  # said, or it would take after a leaf that calls it
     if INTERPRETED:
         return dispatcher
     _plain_ints(dispatcher)
