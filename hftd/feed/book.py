@@ -28,6 +28,7 @@ from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
 from hftd.core.libc import memmove
 from hftd.core.memory import row, span, span_dtype
+from hftd.feed.apart import apart
 from hftd.feed.memory import SIDE_ROOM, book_dtype, level_dtype, slot_dtype
 from hftd.feed.moves import move128
 from hftd.feed.orders import enter_order, find_order, head_dtype, leave_order, resting_dtype
@@ -88,20 +89,18 @@ def find_place(t, side, px):
     return place
 
 
-@hot
-def open_level(engine, side, place, px, instrument, which):
+@leaf
+def open_level(engine, t, side, place, px, instrument, which):
     """Make a level of price `px` just above position `place` of a side; return its row, LEVELS_FULL or SLOTS_FULL.
 
     side: side_dtype record; which: Side.
     """
-    slots = span(engine.slots)
-    if side.count == side.room and not grow_side(engine, slots, side):
+    if side.count == side.room and not grow_side(engine, side):
         return SLOTS_FULL
-    levels = span(engine.levels.rows)
-    index = take_row(engine.levels, levels, level_dtype)
+    index = take_row(engine.levels, t.levels, level_dtype)
     if index == 0:
         return LEVELS_FULL
-    level = row(levels, index, level_dtype)
+    level = row(t.levels, index, level_dtype)
     level.px = px
     level.qty = 0
     level.next = 0
@@ -109,22 +108,24 @@ def open_level(engine, side, place, px, instrument, which):
     level.orders = 0
     level.instrument = instrument
     level.side = which
-    at = slots.base + (side.start + place + 1) * SLOT_BYTES
+    at = t.slots.base + (side.start + place + 1) * SLOT_BYTES
     better = side.count - place - 1
     if better <= SCAN:
         move128(at + SLOT_BYTES, at)
     else:
         memmove(at + SLOT_BYTES, at, better * SLOT_BYTES)
-    slot = row(slots, side.start + place + 1, slot_dtype)
+    slot = row(t.slots, side.start + place + 1, slot_dtype)
     slot.px = px
     slot.level = index
     side.count += 1
     return index
 
 
-@leaf
-def grow_side(engine, slots, side):
+@hot
+def grow_side(engine, side):
     """Move a side to a block twice as large. False when there is none."""
+    apart()
+    slots = span(engine.slots)
     blocks = span(engine.blocks)
     wanted, size = 0, SIDE_ROOM
     while size <= side.room:
@@ -196,7 +197,7 @@ def add_order(engine, t, instrument, which, ref, qty, px):
             found = slot.level
     top = 1 if place == side.count - 1 else 0
     if found == 0:
-        found = open_level(engine, side, place, signed, instrument, which)
+        found = open_level(engine, t, side, place, signed, instrument, which)
         if found < 0:
             give_row(engine.orders, t.orders, index, resting_dtype)
             return found, 0
