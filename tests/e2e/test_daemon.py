@@ -5,8 +5,8 @@ import os
 import signal
 
 import pytest
-from hftd.sim.options import SYNTHETIC_SYMBOLS
 
+from hftd.sim.options import SYNTHETIC_SYMBOLS
 from tests.support.daemon import Exchange, hftd, nothing_left, pids_of, running, until
 
 SYMBOLS = list(SYNTHETIC_SYMBOLS)[:4]

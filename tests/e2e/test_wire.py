@@ -6,8 +6,8 @@ import subprocess
 import time
 
 import pytest
-from hftd.sim.options import SYNTHETIC_SYMBOLS
 
+from hftd.sim.options import SYNTHETIC_SYMBOLS
 from tests.support.daemon import Exchange, hftd, running, until
 
 TSHARK = shutil.which("tshark")
@@ -54,6 +54,6 @@ def test_tshark_finds_nothing_malformed_in_a_session(tmp_path):
     assert not [row for row in rows if any(row[2:])]
     counts = [int(count) for row in rows for count in row[0].split(",") if count]
     assert sum(count for count in counts if count != 0xFFFF) >= counters["feed"]["messages"] > 1000
-    kinds = {chr(int(kind, 0)) if kind.startswith("0x") else kind for row in rows for kind in row[1].split(",") if kind}
+    kinds = {chr(int(kind, 0)) if kind.startswith("0x") else kind.strip("'") for row in rows for kind in row[1].split(",") if kind}
     assert {"L", "A", "U", "S"} <= kinds
     assert sum(row["orders"] for row in ledger["positions"]) > 0

@@ -176,6 +176,7 @@ def refuse_order(agent, instrument, why):
 
 @leaf
 def tell_state(agent, book, instrument, end):
+    """Publish the book's state, so that a refused message still ends its packet for the instrument."""
     if agent.sink == SINK_RING:
         make_room(agent, 1)
         emit(agent, book, instrument, BOOK_STATE, 0, book.state, 0, 0, end)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from hftd.core.memory import records
-
 from hftd.venues.nasdaq.itch50 import LENGTH, MESSAGES, set_stamp, stamp, symbol_to_int, symbol_to_text, system_event_dtype
 from hftd.venues.nasdaq.itchfeed import STOCK_AT
 from hftd.venues.nasdaq.moldudp64 import packet_dtype, session_to_ints, session_to_text
