@@ -1,0 +1,1 @@
+"""Market data from captures, recorded files and lines looked at without trading; and the recording of lines."""
