@@ -65,6 +65,8 @@ def add(commands) -> None:
     parser.set_defaults(run=kill)
     parser = commands.add_parser("clean", help="show and remove what a crash left behind")
     parser.add_argument("--dry-run", action="store_true", help="only show")
+    parser.add_argument("--cache", nargs="?", type=float, const=7.0, metavar="DAYS",
+                        help="remove compiled kernels that were not used for a week (or DAYS)")  # fmt: skip
     parser.set_defaults(run=clean)
 
 
@@ -194,6 +196,12 @@ def clean(options) -> int:
     from hftd.core.agent import alive
     from hftd.shm import segment
 
+    if options.cache is not None:
+        from hftd.core.cache import sweep
+
+        count, size = sweep(options.cache * 86_400)
+        say(f"{count} compiled kernels removed, {size / (1 << 20):.1f} MiB")
+        return 0
     removed = 0
     for name in segment.existing():
         users = [pid for pid in segment.users(name) if alive(pid)]

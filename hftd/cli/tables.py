@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.table import Table
 
 console = Console(highlight=False, soft_wrap=False)
@@ -15,7 +15,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence], left: in
     """Print a table; the first `left` columns are text, the others numbers."""
     made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for number, column in enumerate(columns):
-        made.add_column(column, justify="left" if number < left else "right", no_wrap=True)
+        text = 0 < number < left
+        overflow: OverflowMethod = "fold" if text else "ellipsis"
+        made.add_column(column, justify="left" if number < left else "right", no_wrap=not text, overflow=overflow)
     for row in rows:
         made.add_row(*(cell if isinstance(cell, str) else f"{cell:,}" for cell in row))
     console.print(made)

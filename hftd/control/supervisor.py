@@ -30,7 +30,7 @@ from hftd.control.sdnotify import Notifier
 from hftd.control.warm import watch_for_compiling
 from hftd.core import clock as clocks
 from hftd.core.agent import Flag, alive
-from hftd.core.libc import die_with_parent, set_name
+from hftd.core.libc import die_with_parent, set_name, set_timer_slack
 from hftd.errors import HftdError
 from hftd.feed.setup import FeedAgent
 from hftd.gateway.setup import GatewayAgent
@@ -194,6 +194,8 @@ class Supervisor:
             self.marks[shared.mark_of(*one)]["core"] = -1 if core is None else core
         spin = self.placement.spin and role != Role.RECORDER
         watch_for_compiling(self.marks[shared.mark_of(*members[-1])])
+        if not spin:
+            set_timer_slack(1_000)
         agents = [AGENTS[one](self.config, self.memory, number) for one, number in members]
         if len(agents) > 1:
             return FusedHost(agents).serve(spin)

@@ -16,6 +16,7 @@ others may write is refused, and a file that does not match its seal is removed 
 """
 
 import ast
+import contextlib
 import enum
 import hashlib
 import os
@@ -65,6 +66,18 @@ def directory() -> Path:
     if stat.S_IMODE(facts.st_mode) & 0o022:
         raise CacheError(f"compile cache {base}: others may write to it; run: chmod 700 {base}")
     return base
+
+
+def sweep(older_than_s: float) -> tuple[int, int]:
+    """Remove kernels that were not loaded for `older_than_s` seconds; return how many, and their bytes."""
+    count = size = 0
+    for path in directory().glob("*.kernel"):
+        with contextlib.suppress(OSError):
+            facts = path.stat()
+            if time.time() - facts.st_mtime > older_than_s:
+                path.unlink()
+                count, size = count + 1, size + facts.st_size
+    return count, size
 
 
 @cache
@@ -264,7 +277,7 @@ class SealedCache(_Cache):
         self._enabled = False
 
     def flush(self):
-        """Nothing to do: a file is never stale, only unused; `hftd clean --cache` removes the unused."""
+        """Nothing to do: a file is never stale, only unused; `hftd clean --cache` removes those unused for a week."""
 
     def path(self, sig, codegen) -> Path:
         """Return the file that holds, or would hold, this kernel for signature `sig`."""
@@ -306,6 +319,8 @@ class SealedCache(_Cache):
             with path.open("rb") as file:
                 facts = os.fstat(file.fileno())
                 data = file.read()
+                with contextlib.suppress(OSError):
+                    os.utime(file.fileno())  # last used
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -21,8 +21,8 @@ clock_dtype = layout("clock", 64, [
     ("mult", "i8"),                               # ns per tick, times 2**32
     ("inverse", "i8"),                            # ticks per ns, times 2**32
     ("hz", "i8"),                                 # ticks per second, for people
-    ("midnight_utc_ns", "i8"),                    # UTC of the venue's last midnight: venue stamps count from there
     ("version", "i8"),                            # odd while the supervisor writes new origins
+    ("pad0", "i8"),
 ])  # fmt: skip
 
 
@@ -79,8 +79,6 @@ def calibrate(clock, spin_s: float = 0.02, hz: int = 0) -> None:
     clock["hz"] = hz
     clock["mult"] = (1_000_000_000 << 32) // hz
     clock["inverse"] = (hz << 32) // 1_000_000_000
-    day = 86_400_000_000_000
-    clock["midnight_utc_ns"] = utc - utc % day
 
 
 def refresh(clock) -> None:
