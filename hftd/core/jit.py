@@ -10,8 +10,10 @@ Environment, read once at import, part of every kernel's digest:
 """
 
 import os
+import warnings
 
 from numba import config, njit, types
+from numba.core.errors import NumbaExperimentalFeatureWarning
 
 from hftd.core.cache import SealedCache
 
@@ -20,6 +22,9 @@ INTERPRETED = bool(config.DISABLE_JIT)
 
 CHECKED = os.environ.get("HFTD_CHECKED", "") not in ("", "0")
 """True where every row access is range-checked."""
+
+# a wire message passes for its own header (record sub-typing), on purpose
+warnings.filterwarnings("ignore", message=".*has been considered a subtype.*", category=NumbaExperimentalFeatureWarning)
 
 _registry: list = []
 
