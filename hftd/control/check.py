@@ -18,7 +18,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -56,7 +56,8 @@ class Row:
         return asdict(self)
 
 
-def graded(ok: Any, area: str, what: str, found: str, wanted: str, remedy: str = "", bad: str = WARN, figures: dict | None = None) -> Row:
+def graded(ok: Any, area: str, what: str, found: str, wanted: str, remedy: str = "", bad: str = WARN,
+           figures: dict | None = None) -> Row:  # fmt: skip
     """Return a row that passes where `ok`, and else says what mends it."""
     return Row(area, what, PASS if ok else bad, found, wanted, "" if ok else remedy, figures or {})
 
@@ -265,10 +266,8 @@ def _siblings(host: Host, plan: Plan) -> list[Row]:
     said = "; ".join(f"{core} with {text_of(others)}" for core, others in sorted(pairs.items()))
     both = [core for core, others in pairs.items() if others & set(plan.hot)] if plan.hot else []
     if both:
-        return [
-            Row("processor", "SMT siblings", FAIL, f"two roles on one physical core: {said}", "one role a physical core",
-                "echo off > /sys/devices/system/cpu/smt/control; or choose others in daemon.cores")  # fmt: skip
-        ]
+        return [Row("processor", "SMT siblings", FAIL, f"two roles on one physical core: {said}", "one role a physical core",
+                    "echo off > /sys/devices/system/cpu/smt/control; or choose others in daemon.cores")]  # fmt: skip
     remedy = "echo off > /sys/devices/system/cpu/smt/control"
     return [Row("processor", "SMT siblings", WARN if plan.hot else INFO, said, "siblings of hot cores off or idle", remedy)]
 
@@ -393,10 +392,8 @@ def _real_time(host: Host, plan: Plan) -> list[Row]:
         rows.append(Row("processor", "real-time priority", INFO, "allowed (CAP_SYS_NICE)", "only where asked for"))
     elif highest is not None:
         remedy = "" if highest else 'LimitRTPRIO=99 in the unit, or: echo "$USER - rtprio 99" >> /etc/security/limits.conf'
-        rows.append(
-            Row("processor", "real-time priority", INFO, f"up to {highest}" if highest else "not allowed",
-                "only where asked for", remedy)  # fmt: skip
-        )
+        rows.append(Row("processor", "real-time priority", INFO, f"up to {highest}" if highest else "not allowed",
+                        "only where asked for", remedy))  # fmt: skip
     return rows
 
 
@@ -418,17 +415,13 @@ def memory(host: Host, plan: Plan, config: Config) -> list[Row]:
             "always": "always: khugepaged moves pages under a running loop",
             "never": "never: order store and queues lie on 4 KiB pages",
         }
-        rows.append(
-            graded(ok, "memory", "transparent huge pages", why.get(enabled, enabled), "madvise",
-                   "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled")  # fmt: skip
-        )
+        rows.append(graded(ok, "memory", "transparent huge pages", why.get(enabled, enabled), "madvise",
+                           "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled"))  # fmt: skip
     shared = _chosen(host.read("sys/kernel/mm/transparent_hugepage/shmem_enabled"))
     if shared:
         ok = shared in ("advise", "always", "within_size", "force")
-        rows.append(
-            graded(ok, "memory", "huge pages in shared memory", shared, "advise",
-                   "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled", bad=INFO)  # fmt: skip
-        )
+        rows.append(graded(ok, "memory", "huge pages in shared memory", shared, "advise",
+                           "echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled", bad=INFO))  # fmt: skip
     reserved, free = host.number("proc/sys/vm/nr_hugepages"), _meminfo(host).get("HugePages_Free", 0)
     if reserved is not None:
         rows.append(Row("memory", "reserved 2 MiB pages", INFO, f"{reserved}, {free} free", "only where asked for"))
@@ -490,17 +483,13 @@ def _shm(host: Host, plan: Plan) -> list[Row]:
     enough = free + ours >= plan.shared_bytes
     wanted = f"{_size(plan.shared_bytes)} for this configuration" if plan.shared_bytes else "a tmpfs"
     remedy = "" if enough else f"mount -o remount,size={-(-(size - free - ours + plan.shared_bytes) // MIB) + 64}m /dev/shm"
-    rows = [
-        graded(enough, "memory", "/dev/shm", f"{_size(free)} free of {_size(size)} ({options or 'not a mount of its own'})",
-               wanted, remedy, bad=FAIL)  # fmt: skip
-    ]
+    rows = [graded(enough, "memory", "/dev/shm", f"{_size(free)} free of {_size(size)} ({options or 'not a mount of its own'})",
+                   wanted, remedy, bad=FAIL)]  # fmt: skip
     available = _meminfo(host).get("MemAvailable", 0) * 1024
     if available:
         few = available + ours < 2 * plan.shared_bytes
-        rows.append(
-            graded(not few, "memory", "available memory", _size(available), f"{_size(2 * plan.shared_bytes)} at least",
-                   "a smaller feed.orders_max, feed.levels_max, rings.md; or more memory", bad=FAIL)  # fmt: skip
-        )
+        rows.append(graded(not few, "memory", "available memory", _size(available), f"{_size(2 * plan.shared_bytes)} at least",
+                           "a smaller feed.orders_max, feed.levels_max, rings.md; or more memory", bad=FAIL))  # fmt: skip
     return rows
 
 
@@ -519,17 +508,13 @@ def _numa(host: Host, plan: Plan, config: Config) -> list[Row]:
     said = "; ".join(f"node {node}: cores {text_of(cores & set(plan.cores))}" for node, cores in nodes.items() if node in used)
     apart = len(used) > 1
     best = max(nodes, key=lambda node: len(nodes[node] & set(plan.allowed)))
-    rows.append(
-        graded(not apart, "memory", "NUMA", said, "roles on one node",
-               f"daemon.cores = [{', '.join(map(str, sorted(nodes[best] & set(plan.allowed))[: max(plan.roles, 1)]))}]")  # fmt: skip
-    )
+    near = sorted(nodes[best] & set(plan.allowed))[: max(plan.roles, 1)]
+    rows.append(graded(not apart, "memory", "NUMA", said, "roles on one node", f"daemon.cores = {near}"))
     balancing = host.number("proc/sys/kernel/numa_balancing")
     if balancing is not None:
-        rows.append(
-            graded(not balancing, "memory", "NUMA balancing",
-                   "on: pages are unmapped to see who uses them" if balancing else "off", "off",
-                   "sysctl kernel.numa_balancing=0")  # fmt: skip
-        )
+        rows.append(graded(not balancing, "memory", "NUMA balancing",
+                           "on: pages are unmapped to see who uses them" if balancing else "off", "off",
+                           "sysctl kernel.numa_balancing=0"))  # fmt: skip
     return rows
 
 
@@ -562,10 +547,8 @@ def clock(host: Host, ask: Callable[[], ClockState | None] | None = None) -> lis
     """The time stamp counter, and how far the clock may be from the truth."""
     flags = host.flags()
     missing = sorted({"constant_tsc", "nonstop_tsc"} - flags)
-    rows = [
-        graded(not missing, "clock", "time stamp counter", f"lacks {', '.join(missing)}" if missing else "invariant",
-               "constant_tsc, nonstop_tsc", "another host: hftd stamps with the counter", bad=FAIL)  # fmt: skip
-    ]
+    rows = [graded(not missing, "clock", "time stamp counter", f"lacks {', '.join(missing)}" if missing else "invariant",
+                   "constant_tsc, nonstop_tsc", "another host: hftd stamps with the counter", bad=FAIL)]  # fmt: skip
     source = host.read("sys/devices/system/clocksource/clocksource0/current_clocksource")
     if source:
         ok = source == "tsc"
@@ -578,19 +561,15 @@ def clock(host: Host, ask: Callable[[], ClockState | None] | None = None) -> lis
     if state is None:
         rows.append(Row("clock", "synchronised", INFO, "not readable here", "within 100 us of UTC"))
     elif not state.synchronised:
-        rows.append(
-            Row("clock", "synchronised", WARN, f"no; {daemon} runs" if daemon else "no; nothing disciplines the clock",
-                "within 100 us of UTC",
-                f"systemctl restart {daemon}" if daemon else "apt-get install chrony && systemctl enable --now chrony")  # fmt: skip
-        )
+        said = f"no; {daemon} runs" if daemon else "no; nothing disciplines the clock"
+        remedy = f"systemctl restart {daemon}" if daemon else "apt-get install chrony && systemctl enable --now chrony"
+        rows.append(Row("clock", "synchronised", WARN, said, "within 100 us of UTC", remedy))
     else:
         ok = state.estimated_error <= 100
         said = f"yes{by}: estimated error {state.estimated_error} us, at most {state.max_error} us"
-        rows.append(
-            graded(ok, "clock", "synchronised", said, "within 100 us of UTC",
-                   "chronyc sources -v  (a server near by, or PTP with the card's clock)",
-                   figures={"estimated_error_us": state.estimated_error, "max_error_us": state.max_error})  # fmt: skip
-        )
+        rows.append(graded(ok, "clock", "synchronised", said, "within 100 us of UTC",
+                           "chronyc sources -v  (a server near by, or PTP with the card's clock)",
+                           figures={"estimated_error_us": state.estimated_error, "max_error_us": state.max_error}))  # fmt: skip
     return rows
 
 
@@ -656,16 +635,12 @@ def network(host: Host, plan: Plan, config: Config, interface: str | None = None
         forced = host.capable(CAP_NET_ADMIN)
         ok = most >= wanted or forced
         said = f"net.core.rmem_max {_size(most)}" + (", passed by with CAP_NET_ADMIN" if forced and most < wanted else "")
-        rows.append(
-            graded(ok, "network", "receive buffer", said, f"feed.receive_buffer {_size(wanted)}",
-                   f"sysctl net.core.rmem_max={wanted}")  # fmt: skip
-        )
+        rows.append(graded(ok, "network", "receive buffer", said, f"feed.receive_buffer {_size(wanted)}",
+                           f"sysctl net.core.rmem_max={wanted}"))  # fmt: skip
     name = interface if interface is not None else (interface_of(config.feed.interface) if host.live else "")
     if not name:
-        rows.append(
-            Row("network", "interface", WARN, f"none has feed.interface {config.feed.interface}", "one that receives the feed",
-                "ip -4 -brief address  (and set feed.interface)")  # fmt: skip
-        )
+        said = f"none has feed.interface {config.feed.interface}"
+        rows.append(Row("network", "interface", FAIL, said, "one that receives the feed", "ip -4 -brief address"))
         return rows
     at = f"sys/class/net/{name}"
     flags = int(host.read(f"{at}/flags") or "0", 16)
@@ -687,39 +662,31 @@ def _card(host: Host, plan: Plan, name: str, card: Card) -> list[Row]:
         rows.append(Row("network", "receive ring of the card", INFO, unread, "as large as it can be"))
     else:
         ok = rings[0] >= rings[1]
-        rows.append(
-            graded(ok, "network", "receive ring of the card", f"{rings[0]} of {rings[1]}", "as large as it can be",
-                   f"ethtool -G {name} rx {rings[1]}")  # fmt: skip
-        )
+        rows.append(graded(ok, "network", "receive ring of the card", f"{rings[0]} of {rings[1]}", "as large as it can be",
+                           f"ethtool -G {name} rx {rings[1]}"))  # fmt: skip
     waits = card.coalescing()
     if waits is None:
         rows.append(Row("network", "interrupt coalescing", INFO, unread, "0 us, not adaptive"))
     else:
         ok = waits[0] == 0 and not waits[2]
-        rows.append(
-            graded(ok, "network", "interrupt coalescing",
-                   f"{waits[0]} us, {waits[1]} packets{', adaptive' if waits[2] else ''}", "0 us, not adaptive",
-                   f"ethtool -C {name} adaptive-rx off rx-usecs 0 rx-frames 0")  # fmt: skip
-        )
+        rows.append(graded(ok, "network", "interrupt coalescing",
+                           f"{waits[0]} us, {waits[1]} packets{', adaptive' if waits[2] else ''}", "0 us, not adaptive",
+                           f"ethtool -C {name} adaptive-rx off rx-usecs 0 rx-frames 0"))  # fmt: skip
     merging = card.merging()
     if merging is None:
         rows.append(Row("network", "merging offloads", INFO, unread, "gro, lro off"))
     else:
         remedy = f"ethtool -K {name} {' '.join(f'{one} off' for one in merging)}" if merging else ""
-        rows.append(
-            Row("network", "merging offloads", WARN if merging else PASS, f"{', '.join(merging)} on" if merging else "off",
-                "gro, lro off", remedy)  # fmt: skip
-        )
+        rows.append(Row("network", "merging offloads", WARN if merging else PASS, f"{', '.join(merging)} on" if merging else "off",
+                        "gro, lro off", remedy))  # fmt: skip
     node = host.number(f"sys/class/net/{name}/device/numa_node")
     nodes = _nodes(host)
     if node is not None and node >= 0 and len(nodes) > 1:
         feed = {core for core, roles in plan.hot.items() if "feed" in roles} or set(plan.cores)
         ok = feed <= nodes.get(node, set())
         near = sorted(nodes.get(node, set()) & set(plan.allowed))[: max(plan.roles, 1)]
-        rows.append(
-            graded(ok, "network", "NUMA node of the card", f"node {node}, feed on {text_of(feed)}",
-                   f"feed on {text_of(nodes.get(node, set()))}", f"daemon.cores = {near}")  # fmt: skip
-        )
+        rows.append(graded(ok, "network", "NUMA node of the card", f"node {node}, feed on {text_of(feed)}",
+                           f"feed on {text_of(nodes.get(node, set()))}", f"daemon.cores = {near}"))  # fmt: skip
     return rows
 
 
@@ -733,10 +700,8 @@ def machine(host: Host) -> list[Row]:
     active = sorted(name for name in host.names(at) if host.read(f"{at}/{name}").startswith("Mitigation"))
     if host.names(at):
         said = ", ".join(active) or "none active"
-        rows.append(
-            Row("machine", "kernel mitigations", INFO, said, "a choice: they make each system call dearer",
-                f"{_boot('mitigations=off')}  (a host of one's own only)" if active else "")  # fmt: skip
-        )
+        rows.append(Row("machine", "kernel mitigations", INFO, said, "a choice: they make each system call dearer",
+                        f"{_boot('mitigations=off')}  (a host of one's own only)" if active else ""))  # fmt: skip
     if "hypervisor" in host.flags():
         rows.append(Row("machine", "virtual machine", INFO, "yes: the hypervisor may take a core without a word", "bare metal"))
     return rows
@@ -793,18 +758,18 @@ def sockets(host: Host) -> list[tuple[str, int]]:
     return found
 
 
-def counters(before: dict[str, Any], after: dict[str, Any]) -> list[Row]:
-    """Judge two samples: what happened while we looked, and what has happened since the start."""
+def counters(before: dict[str, Any], after: dict[str, Any], ports: Container[int] = ()) -> list[Row]:
+    """Judge two samples: what happened while we looked, and what has happened since the start. ports: of the feed."""
+    larger = "a larger feed.receive_buffer and net.core.rmem_max"
     took = max(after["at"] - before["at"], 1e-9)
     rows = []
     for (pid, name), now in after["roles"].items():
         old = before["roles"].get((pid, name), now)
         new = {key: now[key] - old[key] for key in COUNTED}
         bad = new["nonvoluntary_ctxt_switches"] or new["major"]
-        said = (
-            f"{now['nonvoluntary_ctxt_switches']:,} involuntary switches ({new['nonvoluntary_ctxt_switches'] / took:.0f}/s now), faults "
-            f"{now['minor']:,} minor ({new['minor'] / took:.0f}/s), {now['major']:,} major ({new['major'] / took:.0f}/s)"
-        )
+        rate = {key: f"{now[key]:,} ({new[key] / took:.0f}/s now)" for key in COUNTED}
+        said = (f"{rate['nonvoluntary_ctxt_switches']} involuntary switches, {rate['minor']} minor faults, "
+                f"{rate['major']} major")  # fmt: skip
         hot = name != "recorder"
         remedy = (
             "daemon.lock_memory = true"
@@ -813,40 +778,28 @@ def counters(before: dict[str, Any], after: dict[str, Any]) -> list[Row]:
             if bad
             else ""
         )
-        rows.append(
-            Row("counters", f"{name} (pid {pid})", WARN if hot and (bad or new["minor"]) else PASS, said,
-                "no involuntary switch and no fault after warm-up", remedy, {"total": now, "during": new})  # fmt: skip
-        )
+        rows.append(Row("counters", f"{name} (pid {pid})", WARN if hot and (bad or new["minor"]) else PASS, said,
+                        "no involuntary switch and no fault after warm-up", remedy, {"total": now, "during": new}))  # fmt: skip
     if after["udp"]:
         lost = {key: after["udp"].get(key, 0) for key in ("RcvbufErrors", "InErrors", "MemErrors")}
         new_lost = after["udp"].get("RcvbufErrors", 0) - before["udp"].get("RcvbufErrors", 0)
-        state = FAIL if new_lost else WARN if lost["RcvbufErrors"] else PASS
-        rows.append(
-            Row("counters", "UDP drops", state,
-                f"{lost['RcvbufErrors']:,} since boot for want of buffer ({new_lost} now), {lost['InErrors']:,} errors", "0",
-                "a larger feed.receive_buffer and net.core.rmem_max; a core for the feed" if lost["RcvbufErrors"] else "", lost)  # fmt: skip
-        )
+        said = f"{lost['RcvbufErrors']:,} since boot for want of buffer ({new_lost} now), {lost['InErrors']:,} errors"
+        remedy = f"{larger}; a core for the feed"
+        rows.append(graded(not lost["RcvbufErrors"], "counters", "UDP drops", said, "0", remedy, figures=lost))
     for address, dropped in after["sockets"]:
-        if dropped:
-            rows.append(
-                Row("counters", f"UDP socket {address}", WARN, f"{dropped:,} packets dropped", "0",
-                    "a larger feed.receive_buffer and net.core.rmem_max")  # fmt: skip
-            )
+        if dropped and int(address.rpartition(":")[2]) in ports:
+            rows.append(Row("counters", f"UDP socket {address}", WARN, f"{dropped:,} packets dropped", "0", larger))
     if after["softnet"]:
         dropped, squeezed = after["dropped"], after["squeezed"]
-        rows.append(
-            graded(not dropped, "counters", "network backlog",
-                   f"{dropped:,} packets dropped, {squeezed:,} times out of budget since boot", "0 dropped",
-                   "sysctl net.core.netdev_max_backlog=10000 net.core.netdev_budget=600")  # fmt: skip
-        )
+        rows.append(graded(not dropped, "counters", "network backlog",
+                           f"{dropped:,} packets dropped, {squeezed:,} times out of budget since boot", "0 dropped",
+                           "sysctl net.core.netdev_max_backlog=10000 net.core.netdev_budget=600"))  # fmt: skip
     stolen = {core: after["steal"][core] - before["steal"].get(core, 0.0) for core in after["steal"]}
     if any(after["steal"].values()):
         share = 100 * sum(stolen.values()) / (took * 1000 * max(len(stolen), 1))
-        rows.append(
-            graded(not share > 0.1, "counters", "stolen by the hypervisor",
-                   f"{share:.2f} % now, {sum(after['steal'].values()) / 1000:,.0f} s since boot", "0",
-                   "vCPUs pinned to cores of their own, by the host's operator")  # fmt: skip
-        )
+        rows.append(graded(not share > 0.1, "counters", "stolen by the hypervisor",
+                           f"{share:.2f} % now, {sum(after['steal'].values()) / 1000:,.0f} s since boot", "0",
+                           "vCPUs pinned to cores of their own, by the host's operator"))  # fmt: skip
     return rows
 
 
@@ -899,7 +852,8 @@ def judge_spin(found: noise.Spin, hot: bool) -> Row:
     remedy = ""
     if not quiet:
         if found.involuntary:
-            remedy = "other programs ran here: " + (_boot(f"isolcpus={found.core}") if hot else "more cores, or fewer programs beside hftd")
+            apart = _boot(f"isolcpus={found.core}") if hot else "more cores, or fewer programs beside hftd"
+            remedy = f"other programs ran here: {apart}"
         elif found.stolen_ms >= 1:
             remedy = "the hypervisor took the core: have vCPUs pinned, or use bare metal"
         elif found.interrupts.get("LOC", 0) > 10:
@@ -979,7 +933,8 @@ def check(
         *machine(host),
     ]
     made = measured(host, plan, seconds, progress) if measure else []
-    return [*rows, *counters(before, sample(host)), *made]
+    ports = {int(line.rpartition(":")[2]) for line in (config.feed.line_a, config.feed.line_b) if line}
+    return [*rows, *counters(before, sample(host), ports), *made]
 
 
 def failed(rows: Iterable[Row]) -> bool:
