@@ -180,7 +180,8 @@ class Desk:
     def __init__(self, config: Config, live: bool = False, take: Callable[[np.ndarray], None] | None = None):
         self.config, self.take, self.live = config, take, live
         self.memory = PrivateMemory(config)
-        self.clock = self.memory["control"]["clock"][0]
+        self.clock_array = self.memory["control"]["clock"]
+        self.clock = self.clock_array[0]
         if live:
             clocks.calibrate(self.clock)
         else:                                         # a tick is a nanosecond of the recording's time, UTC
@@ -230,7 +231,7 @@ class Desk:
 
     # ------------------------------------------------------------ sources
 
-    def run_file(self, source: ItchFile, pace: Pace, stop: list, deadline: float = 0.0) -> None:
+    def run_file(self, source: ItchFile, pace: Pace, stop: list, seconds: float = 0.0) -> None:
         """Play a recorded ITCH file."""
         self.kind = "ITCH file"
         made = records(file_dtype, 1)
@@ -243,13 +244,13 @@ class Desk:
         try:
             for at, size in source.chunks():
                 if not pace.active and self.take is None:
-                    self._look(stop, deadline)
+                    self._look(stop, seconds)
                     seq += int(run_whole(self.handle, at, size, seq))
                     continue
                 state["at"], state["end"] = at, at + size
                 why = -1
                 while why != NEED:
-                    self._look(stop, deadline)
+                    self._look(stop, seconds)
                     pace.limit(state, int(self.counters["messages"]))
                     state["drained"] = self.drained
                     why = int(replay_file(self.handle, state))
@@ -260,14 +261,14 @@ class Desk:
             self.seconds = time.monotonic() - self.begun
             self.span_ns = int(state["now"]) - int(state["first"])
 
-    def run_capture(self, source: CaptureFile, pace: Pace, stop: list, deadline: float = 0.0) -> None:
+    def run_capture(self, source: CaptureFile, pace: Pace, stop: list, seconds: float = 0.0) -> None:
         """Play a capture. Raises DataError where nothing in it is a line of ours."""
         self.capture = source
         replay_capture(self.handle, source.state)     # compiled, or loaded, before the clock runs: there is nothing to walk yet
         settle(self.handle, 0)
 
         def walk(state) -> int:
-            self._look(stop, deadline)
+            self._look(stop, seconds)
             pace.limit(state, int(self.counters["messages"]))
             state["drained"] = self.drained
             why = int(replay_capture(self.handle, state))
@@ -302,8 +303,8 @@ class Desk:
             self.drain()
             still = still + 1 if int(self.handle["expected"]) == before else 0
 
-    def run_live(self, stop: list, deadline: float = 0.0, every: Callable[[], None] | None = None, every_s: float = 1.0) -> None:
-        """Listen until a signal, the deadline, or the end of the session. every(): called each `every_s` seconds."""
+    def run_live(self, stop: list, seconds: float = 0.0, every: Callable[[], None] | None = None, every_s: float = 1.0) -> None:
+        """Listen until a signal, the end of `seconds` (0: none) or of the session. every(): called each `every_s` seconds."""
         self.kind = "live"
         kernel, agent = self.agent.kernel(), self.agent
         kernel(self.handle, agent.mark, agent.waiting, 1)
@@ -316,7 +317,7 @@ class Desk:
                 now = time.monotonic()
                 agent.cold(time.monotonic_ns())
                 self.drain()
-                if (deadline and now > deadline) or (int(self.handle["ended"]) and not int(self.handle["behind"])):
+                if (seconds and now > self.begun + seconds) or (int(self.handle["ended"]) and not int(self.handle["behind"])):
                     break
                 if every and now - reported >= every_s:
                     reported = now
@@ -325,8 +326,8 @@ class Desk:
             self.seconds = time.monotonic() - self.begun
             self.span_ns = int(self.seconds * 1e9)
 
-    def _look(self, stop: list, deadline: float) -> None:
-        if stop or (deadline and time.monotonic() > deadline):
+    def _look(self, stop: list, seconds: float) -> None:
+        if stop or (seconds and time.monotonic() > self.begun + seconds):
             raise Stopped
 
     # ------------------------------------------------------------ what was seen
