@@ -1,0 +1,324 @@
+"""check, certify, memory, latency: what hftd claims about speed, shown on this host and on this code."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hftd.cli.daemon import DEFAULT_CONFIG, config_argument, instance, name_argument
+
+COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "INFO": "dim"}
+
+
+def add(commands) -> None:
+    """Add the commands of this file."""
+    parser = commands.add_parser("check", help="what keeps this host from being fast, and the commands that mend it")
+    config_argument(parser)
+    parser.add_argument("--json", action="store_true", help="every row with its figures, as JSON")
+    parser.add_argument("--seconds", type=_seconds, default=1.0, metavar="N", help="spin test of each core (default 1; 0: none)")
+    parser.set_defaults(run=check)
+    parser = commands.add_parser("certify", help="show that every compiled loop is fit for the hot path")
+    config_argument(parser)
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(run=certify)
+    parser = commands.add_parser("memory", help="the memory map of a configuration, or of a running daemon, role by role")
+    config_argument(parser)
+    name_argument(parser)
+    parser.add_argument("--layouts", action="store_true", help="also every record's fields with their offsets")
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(run=memory, config=None)
+    parser = commands.add_parser("latency", help="where the time of each order goes, against the budgets")
+    name_argument(parser)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--watch", nargs="?", type=float, const=1.0, metavar="SECONDS",
+                        help="what came in each second (or SECONDS)")  # fmt: skip
+    parser.add_argument("--plot", metavar="FILE", help="draw the distributions into an SVG file")
+    parser.set_defaults(run=latency)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 60:
+        raise argparse.ArgumentTypeError("must be 0 to 60")
+    return value
+
+
+# ---------------------------------------------------------------- check
+
+
+def check(options) -> int:
+    """Look at the host; 1 where anything must be mended."""
+    from hftd.cli.main import say
+    from hftd.control.check import Row, failed
+    from hftd.control.check import check as look
+    from hftd.control.config import build, load
+
+    missing = options.config == DEFAULT_CONFIG and not Path(options.config).exists()
+    config = build({}, "no configuration") if missing else load(options.config)
+    rows: list[Row] = look(config, options.seconds, measure=options.seconds > 0, progress=_progress)
+    _progress("")
+    if options.json:
+        say(json.dumps({"config": config.path, "ok": not failed(rows), "rows": [row.as_dict() for row in rows]}))
+    else:
+        render_check(rows, config.path)
+    return int(failed(rows))
+
+
+def _progress(what: str) -> None:
+    """Say what is being measured: in place on a terminal, else as a line; an empty text ends it."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{what}")
+    elif what:
+        sys.stderr.write(f"measuring {what}\n")
+    sys.stderr.flush()
+
+
+def render_check(rows: list, path: str) -> None:
+    """Print the rows by area, and what to do about each that does not pass."""
+    from rich.markup import escape
+
+    from hftd.cli.tables import console
+
+    area = ""
+    for row in rows:
+        if row.area != area:
+            area = row.area
+            console.print(f"[bold]{area}[/]")
+        console.print(f"  [{COLOURS[row.state]}]{row.state}[/]  {escape(row.what)}: {escape(row.found)}", soft_wrap=True)
+        if row.state in ("WARN", "FAIL"):
+            if row.wanted:
+                console.print(f"        wanted: {escape(row.wanted)}", soft_wrap=True)
+            if row.remedy:
+                console.print(f"        mend:   {escape(row.remedy)}", soft_wrap=True)
+    counts = {state: sum(row.state == state for row in rows) for state in COLOURS}
+    console.print(f"{path}: {counts['PASS']} pass, {counts['WARN']} warn, {counts['FAIL']} fail, {counts['INFO']} for information")
+
+
+# ---------------------------------------------------------------- certify
+
+
+def certify(options) -> int:
+    """Judge the machine code of every kernel of a configuration; 1 where one is not fit."""
+    from hftd.cli.main import complain, say
+    from hftd.cli.tables import table
+    from hftd.control.config import load
+    from hftd.control.warm import compile_all, kernels
+    from hftd.core.jit import INTERPRETED
+    from hftd.errors import HftdError
+
+    if INTERPRETED:
+        raise HftdError("there is no machine code to certify with NUMBA_DISABLE_JIT=1; unset it")
+    wanted = kernels(load(options.config))
+    compile_all(wanted, "loading")
+    made = [(kernel.name, judged(kernel)) for kernel in wanted]
+    bad = [(name, finding) for name, certificate in made for finding in certificate.forbidden]
+    if options.json:
+        say(json.dumps([as_dict(name, certificate) for name, certificate in made]))
+        return int(bool(bad))
+    table(
+        "certificate",
+        ("kernel", "verdict", "code bytes", "stack bytes", "functions", "instructions", "sha-256"),
+        [
+            (name, "ok" if one.ok else "NOT FIT", one.code_bytes, one.stack_bytes, one.functions, one.instructions, one.digest[:16])
+            for name, one in made
+        ],
+        left=2,
+    )
+    for name, one in made:
+        say(f"{name} calls {', '.join(one.calls) or 'nothing'}")
+    for name, finding in bad:
+        complain(f"{name}: {finding}")
+    if not bad:
+        say(f"\n{len(made)} kernels: no allocation, no CPython, no reference count, no stranger, no loop without an end")
+    return int(bool(bad))
+
+
+def judged(kernel) -> Any:
+    """Return the certificate of one of control/warm.py's kernels, as it is in the cache."""
+    from hftd.core.certify import certify as judge
+
+    made = kernel.make()
+    return judge(getattr(made, "dispatcher", made), tuple(kernel.signature))
+
+
+def as_dict(name: str, certificate) -> dict[str, Any]:
+    """Return a certificate for JSON."""
+    return {
+        "kernel": name, "function": certificate.name, "ok": certificate.ok, "calls": list(certificate.calls),
+        "findings": [{"kind": one.kind, "what": one.what, "where": one.where} for one in certificate.forbidden],
+        "code_bytes": certificate.code_bytes, "stack_bytes": certificate.stack_bytes, "functions": certificate.functions,
+        "instructions": certificate.instructions, "sha256": certificate.digest,
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- memory
+
+
+def memory(options) -> int:
+    """Print the memory map: of `-c FILE`, or of the running daemon."""
+    from hftd.cli.main import say
+    from hftd.control import memorymap
+    from hftd.control.config import load
+    from hftd.shm import map as shared
+
+    running = None
+    if options.config:
+        config = load(options.config)
+    else:
+        config, running = shared.attach(instance(options))
+    found = memorymap.rooms(config)
+    roles = memorymap.by_role(config, found)
+    kinds = _running(config, running, roles) if running is not None else {}
+    if options.json:
+        say(json.dumps({
+            "name": config.daemon.name,
+            "running": running is not None,
+            "shared_bytes": sum(room.size for room in found),
+            "roles": roles,
+            "segments": [{**room.as_dict(options.layouts), **({"pages": kinds[room.name]} if kinds else {})} for room in found],
+        }))  # fmt: skip
+        return 0
+    render_memory(config, found, roles, kinds)
+    if options.layouts:
+        for text in memorymap.layouts(found):
+            say()
+            say(text)
+    return 0
+
+
+def _running(config, running, roles: list[dict[str, Any]]) -> dict[str, str]:
+    """Add what the kernel knows of each process to `roles`; return the pages of each segment, as its writer has them."""
+    from hftd.control import memorymap
+    from hftd.shm import map as shared
+
+    marks = running["control"]["marks"]
+    pids = {name: int(marks[shared.mark_of(role, index)]["pid"]) for role, index, name in shared.agents(config)}
+    pids["supervisor"] = int(running["control"].header["owner_pid"][0])
+    seen = {pid: memorymap.mapped(pid, config.daemon.name) for pid in set(pids.values()) if pid}
+    for row in roles:
+        row["pid"] = pids[row["role"]]
+        row["memory"] = memorymap.totals(row["pid"]) if row["pid"] else None
+    kinds = {}
+    for name in running.names():
+        holders = [pids[row["role"]] for row in roles if name in row["writes"]] or [pids["supervisor"]]
+        kinds[name] = memorymap.pages(seen.get(holders[0], {}).get(name))
+    return kinds
+
+
+def render_memory(config, found: list, roles: list[dict[str, Any]], kinds: dict[str, str]) -> None:
+    """Print roles, segments and parts."""
+    from hftd.cli.tables import console, table
+
+    if kinds:
+        keys = ("rss", "pss", "uss", "huge", "locked", "swap")
+        rows = []
+        for row in roles:
+            facts = row["memory"]
+            shown = ["not readable"] + [""] * (len(keys) - 1) if facts is None else [_kib(facts[key]) for key in keys]
+            rows.append((row["role"], str(row["pid"] or "-"), ", ".join(row["writes"]), *shown))
+        table(f"{config.daemon.name}: processes", ("role", "pid", "writes", *keys), rows, left=3)
+    else:
+        table(f"{config.daemon.name}: roles", ("role", "writes", "reads", "writes bytes", "reads bytes"), [
+            (row["role"], ", ".join(row["writes"]) or "-", ", ".join(row["reads"]) or "-",
+             _kib(row["write_bytes"]), _kib(row["read_bytes"]))
+            for row in roles
+        ], left=3)  # fmt: skip
+    for room in found:
+        facts = f"{_kib(room.size)}, " + (f"pages {kinds[room.name]}, " if kinds else "")
+        readers = ", ".join(room.readers) or "the command line"
+        console.print(f"[bold]{room.name}[/] {facts}written by {', '.join(room.writers)}, read by {readers}", soft_wrap=True)
+        rows = [(place.name, place.offset, place.bytes, place.count, place.dtype.itemsize) for place in room.places]
+        table("", ("  part", "offset", "bytes", "records", "of bytes"), [(f"  {row[0]}", *row[1:]) for row in rows])
+    total = sum(room.size for room in found)
+    table("", ("in all", "shared memory"), [(f"{len(found)} segments", _kib(total))])
+
+
+def _kib(count: int) -> str:
+    return f"{count / 1024:,.0f} KiB" if count < 10 << 20 else f"{count / (1 << 20):,.1f} MiB"
+
+
+# ---------------------------------------------------------------- latency
+
+
+def latency(options) -> int:
+    """Print the stages of an order against their budgets."""
+    from hftd.control import latency as timing
+
+    before = None
+    while True:
+        layout, found = _stages(options)
+        shown = timing.since(found, before) if before is not None else found
+        if options.plot:
+            _plot(options.plot, shown, layout)
+        _show_latency(options, shown, layout, since_start=before is None)
+        if not options.watch:
+            return 0
+        before = found
+        time.sleep(options.watch)
+
+
+def _stages(options) -> tuple[str, list]:
+    from hftd.control import latency as timing
+    from hftd.control.config import LAYOUTS
+    from hftd.core import clock as clocks
+    from hftd.gateway.memory import HISTOGRAMS
+    from hftd.shm import map as shared
+
+    config, running = shared.attach(instance(options))
+    control = running["control"]
+    hz = int(clocks.snapshot(control["clock"][0])["hz"])
+    layout = f"{config.daemon.name}, layout {LAYOUTS[int(control['run'][0]['layout'])]}"
+    return layout, timing.read(running["orders"]["histograms"], HISTOGRAMS, hz)
+
+
+def _plot(file: str, found: list, layout: str) -> None:
+    from hftd.control import latency as timing
+    from hftd.errors import HftdError
+
+    text = timing.svg(found, "hftd: where the time of an order goes", f"{layout}, {time.strftime('%Y-%m-%d %H:%M:%S %z')}")
+    try:
+        Path(file).write_text(text)
+    except OSError as error:
+        raise HftdError(f"{file}: {error.strerror}") from None
+
+
+def _show_latency(options, found: list, layout: str, since_start: bool) -> None:
+    from hftd.cli.main import say
+    from hftd.cli.tables import console
+
+    if options.json:
+        say(json.dumps({"what": layout, "since_start": since_start, "stages": [one.as_dict() for one in found]}))
+        return
+    if options.watch:
+        console.clear()
+    render_latency(found, f"{layout}, {'since the start' if since_start else f'the last {options.watch:g} s'}")
+    if options.plot:
+        say(f"{options.plot}: written")
+
+
+def render_latency(found: list, title: str) -> None:
+    """Print a table of stages and a line of blocks for each."""
+    from hftd.cli.tables import console, table
+    from hftd.control import latency as timing
+
+    names = [f"p{percent:g}" for percent in timing.POINTS]
+    rows = []
+    for one in found:
+        budget = one.budget
+        wanted = timing.duration(budget.p50) if budget.p50 else "-"
+        wanted += f" / {timing.duration(budget.p99)}" if budget.p99 else ""
+        verdict = {True: "[green]met[/]", False: "[red]MISSED[/]", None: ""}[one.met]
+        points = [timing.duration(one.at(percent)) if one.count else "-" for percent in timing.POINTS]
+        most = timing.duration(one.largest * one.scale) if one.count else "-"
+        rows.append((one.stage, verdict, one.count, *points, most, wanted))
+    table(f"latency of orders: {title}", ("stage", "", "orders", *names, "max", "budget p50 / p99"), rows, left=2)
+    counted = [one for one in found if one.count]
+    if not counted:
+        console.print("no order was sent yet")
+        return
+    low, high = timing.span(counted)
+    for one in counted:
+        console.print(f"{one.stage:>14} {timing.sparkline(one, low, high, 72)}", markup=False)
+    console.print(f"{'':>14} {timing.duration(low):<36}{timing.duration(high):>36}", markup=False)
