@@ -44,26 +44,37 @@ def kernels(config: Config, placement: Placement | None = None) -> list[Kernel]:
     """Return the kernels that this configuration's processes will run."""
     from hftd.control.fused import fused_kernel
     from hftd.core.agent import push_log
-    from hftd.core.clock import _read
+    from hftd.core.clock import _read, clock_dtype
+    from hftd.feed import build as feed_build
     from hftd.feed import loop as feed_loop
+    from hftd.feed import setup as feed_setup
     from hftd.feed.state import feed_agent_dtype
     from hftd.gateway import loop as gateway_loop
     from hftd.recorder import loop as recorder_loop
     from hftd.risk import loop as risk_loop
     from hftd.risk.handle import risk_agent_dtype
     from hftd.shm.ring import producer_dtype
+    from hftd.strategy import levels
     from hftd.strategy.program import load_all
     from hftd.strategy.records import strategy_agent_dtype
+    from hftd.venues.nasdaq.glimpse import collect, spin_dtype
 
     placement = placement or place(config)
     wanted = [
         Kernel("clock", lambda: _read, ()),
         Kernel("log", lambda: push_log, (record(producer_dtype), types.int64)),
         Kernel("feed", feed_loop.kernel, duty_signature(feed_agent_dtype)),
+        *([Kernel("feed, snapshots", lambda: collect, (record(spin_dtype),))] if config.feed.glimpse else []),
         Kernel("recorder", recorder_loop.kernel, duty_signature(recorder_loop.recorder_agent_dtype)),
     ]
     programs = load_all(config)
     gateway = record(gateway_loop.gateway_agent_dtype)
+    feed = record(feed_agent_dtype)
+    wanted.append(Kernel("feed, new books", lambda: feed_build.clear_all, (feed,)))
+    wanted.append(Kernel("feed, a void book", lambda: feed_setup.clear_event, (feed, types.int64)))
+    wanted.append(Kernel("feed, ticks", lambda: feed_setup.ticks_of, (record(clock_dtype), types.int64)))
+    if programs:
+        wanted.append(Kernel("strategy, cold", lambda: levels.make_room, (record(levels.arena_dtype), types.int64, types.int64)))
     wanted.append(Kernel("gateway, cold", lambda: gateway_loop.serve_request, (gateway, types.int64, types.int64, types.int64)))
     agent = record(strategy_agent_dtype)
     mark, idle = record(mark_dtype), record(idle_dtype)

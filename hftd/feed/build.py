@@ -20,7 +20,18 @@ from hftd.feed.memory import (
     type_count_dtype,
 )
 from hftd.feed.orders import head_dtype, resting_dtype
-from hftd.feed.state import LOCATES, SINK_NONE, feed_agent_dtype, kind_dtype, listed_dtype, standing_dtype
+from hftd.feed.state import (
+    HOLES,
+    LOCATES,
+    SINK_NONE,
+    STAMPS,
+    feed_agent_dtype,
+    hole_dtype,
+    kind_dtype,
+    listed_dtype,
+    stamp_dtype,
+    standing_dtype,
+)
 from hftd.msg.enums import BookState
 from hftd.msg.records import INSTRUMENT_ANNOUNCED, instrument_dtype, quote_dtype
 from hftd.shm.histogram import histogram_dtype
@@ -65,7 +76,8 @@ def private_tables(instruments: int, levels: int) -> dict[str, Table]:
 
 
 @hot
-def _clear(agent):
+def clear_all(agent):
+    """Empty every book of a feed_agent_dtype record."""
     clear_books(agent.engine)
 
 
@@ -99,8 +111,11 @@ class Build:
             set_span(agent[name], tables[name].base, tables[name].count)
         agent["counters_at"], agent["histograms_at"] = tables["counters"].base, tables["histograms"].base
         agent["sink"] = sink
+        self.stamps, self.holes = private(stamp_dtype, STAMPS), private(hole_dtype, 3 * HOLES)
+        set_span(agent["stamps"], self.stamps.base, STAMPS)
         for line in range(3):
             agent["lines"][line]["fd"] = -1
+            set_span(agent["lines"][line]["holes"], self.holes.base + line * HOLES * hole_dtype.itemsize, HOLES)
         self.reset(int(BookState.LIVE))
 
     @property
@@ -111,7 +126,7 @@ class Build:
     def reset(self, state: int, keep_counters: bool = True) -> None:
         """Forget every order, instrument and sequence: as new. state: BookState of a book once it is announced."""
         agent, tables = self.agent, self.tables
-        _clear(agent)
+        clear_all(agent)
         self.listed.rows[:] = np.zeros(1, listed_dtype)
         self.standings.rows[:] = np.zeros(1, standing_dtype)
         instruments = np.zeros(tables["instruments"].count, instrument_dtype)
@@ -130,8 +145,14 @@ class Build:
         agent["chosen"], agent["used"] = int(bool(self.symbols)), len(self.symbols)
         agent["state"] = state
         agent["expected"] = agent["highest"] = agent["reached"] = agent["asked"] = 1
-        for name in ("first", "beyond", "behind", "recovering", "ended", "flags", "tries", "stalled_since", "reason"):
+        for name in ("first", "beyond", "behind", "recovering", "ended", "flags", "tries", "stalled_since", "reason", "snapshot",
+                     "snapshot_after", "by_snapshot"):  # fmt: skip
             agent[name] = 0
+        for line in agent["lines"]:
+            line["next"] = line["claims"] = 0
+        self.holes.rows[:] = np.zeros(1, hole_dtype)
+        self.stamps.rows[:] = np.zeros(1, stamp_dtype)
+        tables["books"].rows["lacking"] = 0
         agent["free_count"] = agent["free_buffers"]["count"]
         if not keep_counters:
             self.tables["counters"].rows[:] = np.zeros(1, feed_counters_dtype)

@@ -40,6 +40,7 @@ def test_start_look_and_stop_leave_no_order_and_nothing_behind(tmp_path, exchang
         assert facts["state"] == "READY"
         assert facts["session_up"] and not facts["killed"]
         assert all(row["alive"] and row["ready"] for row in facts["agents"])
+        assert not any(row["compiled"] for row in facts["agents"]), "a child never compiles"
         book = json.loads(hftd("book", SYMBOLS[0], "-n", name, "--json").stdout)
         assert book["bids"] and book["asks"] and book["bids"][0][0] < book["asks"][0][0]
         rows = json.loads(hftd("orders", "-n", name, "--json").stdout)
