@@ -33,7 +33,7 @@ def add(commands) -> None:
 def line_arguments(parser) -> None:
     """Add the options that say which lines are meant."""
     parser.add_argument("-c", "--config", metavar="FILE", help="configuration whose lines, servers and symbols are used")
-    parser.add_argument("--line", action="append", default=[], metavar="GROUP:PORT", help="line A, and a second time line B")
+    parser.add_argument("--line", action="append", default=[], metavar="GROUP:PORT", help="line A, and given again line B")
     parser.add_argument("--interface", default="", metavar="IP", help="address of the interface that joins groups")
 
 
@@ -180,10 +180,10 @@ def record(options) -> int:
     from hftd.cli.tables import table
     from hftd.control.host import check_host
     from hftd.feed.sources.desk import parse_lines
-    from hftd.feed.sources.record import Recording, configured_lines
+    from hftd.feed.sources.record import LINES_MAX, Recording, configured_lines
 
     check_host()
-    config, lines = configuration(options), parse_lines(options.line)
+    config, lines = configuration(options), parse_lines(options.line, LINES_MAX)
     if not lines and config is not None:
         lines = configured_lines(config)
     if not lines:

@@ -108,10 +108,12 @@ def stop_signals():
             signal.signal(number, handler)
 
 
-def parse_lines(texts: list[str]) -> list[tuple[str, int]]:
+def parse_lines(texts: list[str], most: int = 2) -> list[tuple[str, int]]:
     """Return (address, port) of `--line` options: GROUP:PORT, for line A and then line B. Raises ConfigError."""
-    if len(texts) > 2:
-        raise ConfigError(f"--line: a feed has two lines, A and B; {len(texts)} were given")
+    if len(texts) > most:
+        raise ConfigError(f"--line: at most {most} lines, {len(texts)} were given")
+    if len(set(texts)) < len(texts):
+        raise ConfigError(f"--line: one line stands twice: {', '.join(texts)}")
     found = []
     for text in texts:
         host, port = host_port(text, "--line")
