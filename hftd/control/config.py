@@ -82,6 +82,7 @@ class Feed:
     receive_buffer: int = key(8 << 20, "socket receive buffer", unit="bytes", min=65536, max=1 << 30)
     gap_timeout_ms: int = key(200, "wait for a retransmission before asking again", unit="ms", min=1, max=60000)
     gap_retries: int = key(20, "requests for one gap before the books are declared stale", min=1, max=10000)
+    reorder_packets: int = key(256, "packets that wait beyond a gap before it is believed, however young it is", min=1, max=1 << 20)
     reorder_ms: int = key(2, "wait for a late packet of either line before a gap is believed", unit="ms", min=0, max=1000)
 
 

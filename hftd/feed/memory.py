@@ -13,8 +13,10 @@ from hftd.shm.counters import counters
 from hftd.shm.histogram import histogram_dtype
 from hftd.shm.segment import Part
 
-HISTOGRAMS = ("packet", "gap")
-"""packet: ticks from receipt to the packet's last event; gap: ticks from a gap's first sign to its end."""
+HISTOGRAMS = ("packet", "gap", "lead_a", "lead_b")
+"""packet: ticks from receipt to the packet's last event; gap: ticks from a gap's first sign to its end; lead_a: ticks by which line
+A brought a packet before line B did, and lead_b the other way round. Their counts tell which line leads. (Lines are read in turn,
+so what came on both during one turn counts as A's, by the time between the two calls.)"""
 
 LINE_A, LINE_B, LINE_R = 0, 1, 2
 """Where a packet came in: the two multicast lines, and the retransmission socket."""
@@ -29,10 +31,16 @@ feed_counters_dtype = counters("feed", [
     ("duplicates_a", "datagrams of line A that brought nothing new"),
     ("duplicates_b", "datagrams of line B that brought nothing new"),
     ("duplicates_r", "retransmitted datagrams that brought nothing new"),
+    ("late_a", "datagrams of line A that came after later ones of line A, and filled what was missing there"),
+    ("late_b", "datagrams of line B that came after later ones of line B, and filled what was missing there"),
+    ("lost_a", "messages missing on line A, whoever else brought them"),
+    ("lost_b", "messages missing on line B, whoever else brought them"),
     ("heartbeats", "heartbeats received, all lines"),
     ("malformed", "datagrams dropped: too short, or their framing does not add up"),
     ("truncated", "datagrams dropped: longer than the receive buffer"),
     ("foreign", "datagrams dropped: of another session"),
+    ("strangers", "datagrams dropped: to the retransmission socket, from an address that is no configured server's"),
+    ("doubted", "datagrams dropped: so far ahead that they are believed only when more of their line agree"),
     ("sessions", "sessions begun"),
     ("session_ends", "end-of-session packets received"),
     ("receive_errors", "errors of the receive call other than nothing there"),
@@ -41,15 +49,20 @@ feed_counters_dtype = counters("feed", [
     ("unknown_types", "messages of a type that ITCH 5.0 does not have"),
     ("bad_lengths", "messages of a known type and another length"),
     ("bad_fields", "messages refused for a side, size or price that cannot be"),
-    ("events", "market events published"),
+    ("book_updates", "messages that changed a book"),
+    ("events", "market events published; brought up to date every slice"),
     ("detached", "slow consumers of the market data ring that were detached"),
     ("gaps", "gaps found: sequence numbers missing on every line"),
     ("gap_messages", "messages missing in those gaps"),
     ("reordered", "gaps that closed within the reorder window, by the other line or a late packet"),
     ("recovered", "gaps filled by retransmission"),
-    ("given_up", "gaps that no server filled: the books went STALE"),
+    ("given_up", "gaps that no server filled: a snapshot was asked for, or, where there is no server for it, the books went STALE"),
     ("lost_messages", "messages never received"),
     ("requests", "retransmission requests sent"),
+    ("snapshots", "snapshots applied"),
+    ("snapshot_messages", "messages of snapshots applied; not counted under messages"),
+    ("snapshot_failures", "snapshots that failed: refused, cut off, too late, too large, or not sound"),
+    ("superseded", "messages that a snapshot stands for: their trades were never seen"),
     ("request_timeouts", "retransmission requests that nobody answered in time"),
     ("queued", "packets kept while a gap was filled"),
     ("queue_full", "packets dropped while a gap was filled, since the queue was full: asked for again"),
@@ -94,7 +107,8 @@ book_dtype = layout("book", PAIR, [
     ("sides", (side_dtype, (2,))),                # buy, sell
     ("wire_seq", "i8"),                           # the venue's number of the last message that changed it
     ("state", "i8"),                              # BookState
-    ("pad", ("i8", (2,))),
+    ("lacking", "i8"),                            # 1: a store was full, so an order is missing: not LIVE until it is cleared
+    ("pad", ("i8", (1,))),
 ])  # fmt: skip
 
 level_dtype = layout("level", 32, [

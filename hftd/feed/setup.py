@@ -2,7 +2,8 @@
 
 Each line is a UDP socket bound to a multicast group (joined on the configured interface) or to a unicast address; requests for
 missed messages leave by a socket of their own, to which servers answer. A feed that starts again, or a session that changes over,
-begins with empty books and message 1: strategies are told to clear theirs, and everything is asked for again.
+begins with empty books and message 1: strategies are told to clear theirs, and everything is asked for again, or made up for by a
+snapshot where much is missing and a server for it is configured (`venues/nasdaq/glimpse.py`).
 """
 
 import ipaddress
@@ -10,7 +11,7 @@ import socket
 import struct
 from contextlib import suppress
 
-from hftd.control.config import ConfigError, host_port
+from hftd.control.config import ConfigError, host_port, password
 from hftd.core.agent import Agent
 from hftd.core.clock import ns_to_ticks
 from hftd.core.jit import hot
@@ -19,14 +20,18 @@ from hftd.feed.build import Build, private, shared
 from hftd.feed.events import CLEAR, emit, make_room
 from hftd.feed.loop import kernel
 from hftd.feed.memory import LINE_A, LINE_B, LINE_R, book_dtype
-from hftd.feed.state import BATCH, PACKET_ROOM, SERVERS_MAX, SINK_RING, ticket_dtype, waiting_dtype
+from hftd.feed.state import BATCH, PACKET_ROOM, SERVERS_MAX, SINK_RING, SNAPSHOT_WANTED, ticket_dtype, waiting_dtype
 from hftd.feed.view import read_book
 from hftd.msg.enums import AgentState, BookState, LogCode, Reason, Role
 from hftd.shm.errlog import ROWS
 from hftd.shm.ring import open_producer, publish
+from hftd.venues.nasdaq.glimpse import PAUSE_S, Spin
 from hftd.venues.nasdaq.moldudp64 import session_to_ints
 
 MSGHDR = 64
+SNAPSHOT_FROM = 8
+"""Missing messages, per packet of the queue, from which on a snapshot is asked for at once: while fewer are sent again, the queue
+holds what comes meanwhile, in packets of as many messages."""
 SILENCE_S = 3.0
 """Silence of our session after which another one is taken, where the configuration names none."""
 
@@ -108,7 +113,8 @@ class FeedAgent(Agent):
         asking.setblocking(False)
         asking.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, feed.receive_buffer)
         self._keep(LINE_R, asking)
-        self._seen = dict.fromkeys(("gaps", "recovered", "given_up", "sessions", "session_ends"), 0)
+        self.spin = self._snapshots(agent, feed)
+        self._seen = dict.fromkeys(("gaps", "recovered", "snapshots", "given_up", "sessions", "session_ends"), 0)
         for name in self._seen:
             self._seen[name] = int(self.build.counters[name])
         if int(agent["md"]["tail"]) > 0:              # somebody may hold books of a feed before us
@@ -126,15 +132,21 @@ class FeedAgent(Agent):
 
     def _packets(self, agent, feed) -> None:
         """Lay out the receive buffers with their headers, and the queue of packets that wait."""
-        size = BATCH * (PACKET_ROOM + MSGHDR + 16)
+        size = BATCH * (PACKET_ROOM + 16 + 2 * (MSGHDR + 16))
         self._receive = block(size)
         buffers = address(self._receive)
         vectors = buffers + BATCH * PACKET_ROOM
         headers = vectors + BATCH * 16
+        named = headers + BATCH * MSGHDR
+        senders = named + BATCH * MSGHDR
         for i in range(BATCH):
             struct.pack_into("=QQ", self._receive, vectors - buffers + 16 * i, buffers + i * PACKET_ROOM, PACKET_ROOM)
             struct.pack_into("=QQQQQQII", self._receive, headers - buffers + MSGHDR * i, 0, 0, vectors + 16 * i, 1, 0, 0, 0, 0)
-        agent["buffers_at"], agent["headers_at"] = buffers, headers
+            struct.pack_into("=QQQQQQII", self._receive, named - buffers + MSGHDR * i,
+                             senders + 16 * i, 16, vectors + 16 * i, 1, 0, 0, 0, 0)  # fmt: skip
+        agent["buffers_at"] = buffers
+        for line in (LINE_A, LINE_B, LINE_R):         # only of answers is it asked who sent them
+            agent["lines"][line]["headers_at"] = named if line == LINE_R else headers
         self._order = private(waiting_dtype, feed.queue_packets)
         self._tickets = private(ticket_dtype, feed.queue_packets)
         self._tickets.rows["buffer"] = range(feed.queue_packets)
@@ -154,22 +166,46 @@ class FeedAgent(Agent):
             except OSError as error:
                 raise ConfigError(f"{self.config.path}: feed.request: {host}:{port}: {error.strerror or error}") from None
         agent["servers"], agent["servers_at"], agent["request_at"] = len(servers), at, at + 16 * SERVERS_MAX
+        agent["reorder_packets"] = feed.reorder_packets
         agent["reorder"] = ticks_of(self.clock, feed.reorder_ms * 1_000_000)
         agent["timeout"] = ticks_of(self.clock, feed.gap_timeout_ms * 1_000_000)
         agent["silence"] = ticks_of(self.clock, int(SILENCE_S * 1e9))
         agent["tries_max"] = feed.gap_retries
 
+    def _snapshots(self, agent, feed) -> Spin | None:
+        """Prepare to fetch snapshots, where a server is configured and there are lines."""
+        if not feed.glimpse or int(agent["lines"][LINE_A]["fd"]) < 0:
+            return None
+        where = f"{self.config.path}: feed.glimpse"
+        host, port = host_port(feed.glimpse, where)
+        try:
+            address_of_server = (socket.gethostbyname(host), port)
+        except OSError as error:
+            raise ConfigError(f"{where}: {host}:{port}: {error.strerror or error}") from None
+        user = feed.glimpse_user or self.config.gateway.username
+        pause = ticks_of(self.clock, int(PAUSE_S * 1e9))
+        try:
+            made = Spin(agent, self.build.counters, address_of_server, user, password(self.config), feed.orders_max, pause)
+        except ValueError as error:
+            raise ConfigError(f"{where}_user: {error}") from None
+        agent["snapshot_from"] = SNAPSHOT_FROM * feed.queue_packets
+        return made
+
     def cold(self, now_ns: int) -> None:
         """Say whether the books can be trusted, and log what changed since the last slice."""
         agent, counters = self.handle, self.build.counters
         behind = bool(agent["behind"])
+        counters["events"] = agent["md"]["tail"]
+        if self.spin is not None and (self.spin.busy or agent["snapshot"] == SNAPSHOT_WANTED):
+            self.spin.turn(now_ns)
         heard = int(counters["packets_a"]) + int(counters["packets_b"]) > 0
         self.ready(heard and not behind and int(agent["state"]) == int(BookState.LIVE))
         if not self.stopping:
             self.mark["state"] = int(AgentState.DEGRADED if behind or agent["state"] != BookState.LIVE else AgentState.RUNNING)
         self.run["instruments"] = agent["used"]
-        for name, code in (("gaps", LogCode.FEED_GAP), ("recovered", LogCode.FEED_RECOVERED), ("given_up", LogCode.FEED_GAP),
-                           ("sessions", LogCode.FEED_SESSION), ("session_ends", LogCode.FEED_END)):  # fmt: skip
+        for name, code in (("gaps", LogCode.FEED_GAP), ("recovered", LogCode.FEED_RECOVERED), ("snapshots", LogCode.FEED_RECOVERED),
+                           ("given_up", LogCode.FEED_GAP), ("sessions", LogCode.FEED_SESSION),
+                           ("session_ends", LogCode.FEED_END)):  # fmt: skip
             if int(counters[name]) != self._seen[name]:
                 first = self._seen[name] == 0
                 self._seen[name] = int(counters[name])
@@ -190,6 +226,8 @@ class FeedAgent(Agent):
 
     def close(self) -> None:
         """Leave the groups and close the sockets."""
+        if getattr(self, "spin", None) is not None:
+            self.spin.close()
         for made in getattr(self, "sockets", ()):
             made.close()
 

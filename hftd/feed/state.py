@@ -15,6 +15,12 @@ LOCATES = 65536
 PACKET_ROOM = 2048
 """Bytes of a receive buffer: an Ethernet frame's payload and more. Longer datagrams are counted and dropped."""
 
+STAMPS = 4096
+"""First copies whose receipt is remembered, by sequence, to measure how far the other line is behind."""
+
+HOLES = 16
+"""Gaps of one line's own sequence that are remembered: a late packet closes one, a repeated one does not."""
+
 BATCH = 32
 """Datagrams taken in one receive call."""
 
@@ -53,12 +59,31 @@ waiting_dtype = layout("waiting", 40, [
 
 ticket_dtype = layout("ticket", 8, [("buffer", "i8")])
 
-line_dtype = layout("line", 16, [
-    ("fd", "i8"),                                 # socket; -1: none
-    ("pad0", "i8"),
+stamp_dtype = layout("stamp", 16, [
+    ("what", "i8"),                               # number of a packet's first message * 4 + the line that brought it first
+    ("ts_recv", "i8"),                            # when
 ])  # fmt: skip
 
-feed_agent_dtype = layout("feed_agent", 896, [
+hole_dtype = layout("hole", 16, [
+    ("first", "i8"),                              # first number missing on the line
+    ("end", "i8"),                                # one after the last; first == end: nothing
+])  # fmt: skip
+
+line_dtype = layout("line", 64, [
+    ("fd", "i8"),                                 # socket; -1: none
+    ("headers_at", "i8"),                         # BATCH struct mmsghdr to receive with
+    ("next", "i8"),                               # number this line's next packet should begin with; 0: it has said nothing yet
+    ("holes", span_dtype),                        # hole_dtype, HOLES of them
+    ("hole", "i8"),                               # which is used next
+    ("claimed", "i8"),                            # end of the last packet that was doubted
+    ("claims", "i8"),                             # packets in a row that agree with it
+])  # fmt: skip
+
+SNAPSHOT_NONE, SNAPSHOT_WANTED, SNAPSHOT_READY, SNAPSHOT_FAILED, SNAPSHOT_CLEARING, SNAPSHOT_APPLYING = range(6)
+"""feed_agent.snapshot. The loop wants one; cold code fetches it and says READY or FAILED; the loop clears the books, applies it,
+and is at NONE again."""
+
+feed_agent_dtype = layout("feed_agent", 1152, [
     ("md", producer_dtype),
     ("engine", engine_dtype),
     ("listed", span_dtype),                       # listed_dtype by locate, private
@@ -95,7 +120,7 @@ feed_agent_dtype = layout("feed_agent", 896, [
     ("reason", "i8"),                             # Reason to go back to Python with; 0: none
     # sockets
     ("lines", (line_dtype, (3,))),                # LINE_A, LINE_B, LINE_R
-    ("headers_at", "i8"),                         # BATCH struct mmsghdr
+    ("stamps", span_dtype),                       # stamp_dtype, STAMPS of them
     ("buffers_at", "i8"),                         # BATCH buffers of PACKET_ROOM
     # packets that wait for a gap to be filled: `order` is a circular array sorted by sequence
     ("order", span_dtype),                        # waiting_dtype, a power of two
@@ -120,5 +145,17 @@ feed_agent_dtype = layout("feed_agent", 896, [
     ("timeout", "i8"),                            # ticks an answer is waited for
     ("stalled_since", "i8"),                      # recovery waits for room in the ring since; 0: it does not
     ("reached", "i8"),                            # `expected` when progress was last noted
-    ("pad", ("i8", (4,))),
+    ("reorder_packets", "i8"),                    # packets that wait beyond a gap before it is believed, however young it is
+    # snapshots
+    ("snapshot", "i8"),                           # SNAPSHOT_…
+    ("snapshot_from", "i8"),                      # missing messages from which on a snapshot is asked for at once; 0: no server
+    ("snapshot_after", "i8"),                     # ticks: not to be asked for again before
+    ("snapshot_at", "i8"),                        # address of its next message, framed as in a packet
+    ("snapshot_end", "i8"),                       # address after its last
+    ("snapshot_seq", "i8"),                       # number given to its next message: they end just before snapshot_next
+    ("snapshot_next", "i8"),                      # number of the first message it does not contain
+    ("snapshot_floor", "i8"),                     # `highest` when it was asked for: it will contain what is before
+    ("snapshot_cleared", "i8"),                   # instruments cleared
+    ("by_snapshot", "i8"),                        # 1: the gap at hand was closed by one
+    ("pad", ("i8", (6,))),
 ])  # fmt: skip

@@ -171,6 +171,7 @@ def refuse_order(agent, instrument, why):
     else:
         counters.slots_full += 1
     note(agent, CAPACITY, why, instrument)
+    row(span(agent.engine.books), instrument, book_dtype).lacking = 1
     set_state(agent, instrument, STALE, 1)
 
 
@@ -361,15 +362,15 @@ def apply_rare(agent, at, kind, does, instrument, end):
 def apply_message(agent, t, listing, kinds, types, at, length, seq):
     """Apply one message of `length` bytes at address `at`, number `seq` of its session.
 
-    t: Tables; listing, kinds, types: the agent's spans, lifted. Nothing is returned: what it did is in the books, the counters, the
-    events, and agent.touched (the instrument whose top may have changed).
+    t: Tables; listing, kinds, types: the agent's spans, lifted. Returns 1 when it changed a book, else 0. What it did is in the
+    books, the counters, the events, and agent.touched (the instrument whose top may have changed).
     """
     kind = load8(at)
     rule = row(kinds, kind, kind_dtype)
     agent.touched = 0
     if length != rule.length:
         refuse_length(agent, kind, length, rule.length)
-        return
+        return 0
     count = row(types, kind, type_count_dtype)
     count.count += 1
     does = rule.does
@@ -389,10 +390,10 @@ def apply_message(agent, t, listing, kinds, types, at, length, seq):
             apply_rare(agent, at, kind, does, max(instrument, -1), FLAG_END_OF_PACKET if last else 0)
         else:
             record_at(agent.counters_at, feed_counters_dtype).skipped += 1
-        return
+        return 0
     if followed <= 0:
         record_at(agent.counters_at, feed_counters_dtype).skipped += 1
-        return
+        return 0
 
     agent.ts_event = stamp(head)
     agent.wire_seq = seq
@@ -406,12 +407,12 @@ def apply_message(agent, t, listing, kinds, types, at, length, seq):
         index = find_order(t, ref)
         if index == 0:
             taint(agent, instrument, UNKNOWN_REF, end)
-            return
+            return 0
         order = row(t.orders, index, resting_dtype)
         level = row(t.levels, order.level, level_dtype)
         if level.instrument != instrument:
             taint(agent, instrument, UNKNOWN_REF, end)
-            return
+            return 0
         which = level.side
         taken_px = -level.px if which != 0 else level.px
         amount = order.qty
@@ -419,7 +420,7 @@ def apply_message(agent, t, listing, kinds, types, at, length, seq):
             asked = swap32(record_at(at, order_cancel_dtype).shares)
             if asked == 0:
                 refuse_field(agent, instrument, kind, end)
-                return
+                return 0
             if kind != ORDER_CANCEL:
                 print_qty, px = asked, taken_px
             if asked > amount:
@@ -459,6 +460,7 @@ def apply_message(agent, t, listing, kinds, types, at, length, seq):
                         note_crossed(agent, instrument, gap)
     book.wire_seq = seq
     end_write(book)
+    changed = 1 if taken + added != 0 else 0
 
     counters = record_at(agent.counters_at, feed_counters_dtype)
     if print_qty != 0:
@@ -497,6 +499,7 @@ def apply_message(agent, t, listing, kinds, types, at, length, seq):
             emit(agent, book, instrument, LEVEL, added_px, level.qty, level.orders, ref, side | end)
         elif taken == 0 and end != 0:
             emit(agent, book, instrument, BOOK_STATE, 0, book.state, 0, 0, end)
+    return changed
 
 
 @leaf
@@ -561,6 +564,7 @@ def apply_run(agent, at, end, seq):
     t = tables(agent.engine)
     listing, kinds, types = span(agent.listed), span(agent.kinds), span(agent.types)
     first = seq
+    updates = 0
     far = middle = near = end if agent.engine.orders.used < CROWDED else at
     if far < end:                                     # the three start as far apart as they stay
         for _ in range(STAGE):
@@ -575,11 +579,12 @@ def apply_run(agent, at, end, seq):
             near = look_around(t, listing, kinds, near, end)
         length = swap16(load16(at))
         if length != 0:
-            apply_message(agent, t, listing, kinds, types, at + 2, length, seq)
+            updates += apply_message(agent, t, listing, kinds, types, at + 2, length, seq)
         at += 2 + length
         seq += 1
     counters = record_at(agent.counters_at, feed_counters_dtype)
     counters.messages += seq - first
+    counters.book_updates += updates
     counters.orders_live = agent.engine.orders.used
     counters.orders_peak = agent.engine.orders.peak
     counters.levels_live = agent.engine.levels.used

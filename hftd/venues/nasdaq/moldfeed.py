@@ -5,41 +5,67 @@
     server ─┘                  └─ beyond ───────────────▶ queue, sorted ──▶ catch_up applies it when its turn comes
 
 A packet is checked whole before any of it is believed: length, sequence, framing, session. What is missing may still come late,
-or by the other line: for the reorder window nothing is done. Then the books are RECOVERING, events carry the SNAPSHOT flag, and
-servers are asked in turn: a window of requests of CHUNK messages, each small enough to be answered by one packet; a time-out starts
-again at the first missing message with the next server; answers are packets like any other. When nothing came after `tries_max`
-time-outs, the missing messages are given up: what waited is applied, and the books are STALE. A feed that starts late finds its
-first packet beyond 1 and recovers the same way from message 1.
+or by the other line: for the reorder window nothing is done, unless `reorder_packets` wait already. Then the books are RECOVERING,
+events carry the SNAPSHOT flag, and servers are asked in turn: a window of requests of CHUNK messages, each small enough to be
+answered by one packet; a time-out starts again at the first missing message with the next server; answers are packets like any
+other, but only a configured server's are read. When nothing came after `tries_max` time-outs, the missing messages are given up:
+what waited is applied, and the books are STALE. A feed that starts late finds its first packet beyond 1 and recovers the same way
+from message 1.
+
+With a snapshot server nothing is passed over. What no server of retransmissions has, and at once what is more than `snapshot_from`
+messages, is made up for by a snapshot of all books (GLIMPSE): cold code fetches it (`glimpse.py`) while packets wait as ever; then
+the books are cleared (CLEAR), the snapshot's messages go through `apply_run` like any others, and the queue follows from the number
+the snapshot names. Meanwhile `expected` is 0, so that every packet waits. A snapshot that fails leaves the books STALE; it is
+asked for again after a pause, and servers of retransmissions are tried in between. When the gap closes first, the snapshot is
+called off.
 
 Replay can be faster than strategies read. While recovering the feed waits for room in the ring, for a time-out's length; only then
 is the slowest detached. A packet of another session is dropped; when our own has ended, or been silent, and the configuration names
 none, the host is asked to change over: books cleared, sequence 1.
 
-A sequence number is believed up to SEQUENCE_MAX. Heartbeats alone never move `expected`.
+A sequence number is believed up to SEQUENCE_MAX. Heartbeats alone never move `expected`. A number more than JUMP ahead of all that
+is known is believed when CLAIMS packets in a row of one line agree on it: a single forged packet makes no gap.
+
+Each line's own losses are counted by its own numbers (`follow_line`): a late packet closes the hole it left, a repeated one closes
+nothing. The receipt of each first copy is kept for a while, so that the second tells by how much its line was behind.
 """
 
 from hftd.core.atomics import tsc
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
 from hftd.core.libc import EAGAIN, EINTR, MSG_DONTWAIT, errno, recvmmsg, sendto
-from hftd.core.memory import copy_bytes, load8, load16, load32, record_at, row, span, swap16, swap64
+from hftd.core.memory import address_of, copy_bytes, load8, load16, load32, load64, record_at, row, span, store64, swap16, swap64
 from hftd.feed.apart import apart
-from hftd.feed.events import bump, make_room, note, set_state
+from hftd.feed.book import clear_books
+from hftd.feed.events import CLEAR, bump, emit, make_room, note, set_state
 from hftd.feed.memory import LINE_R, book_dtype, feed_counters_dtype
 from hftd.feed.state import (
     BATCH,
     DOES_EMIT,
+    HOLES,
     PACKET_ROOM,
     SINK_RING,
+    SNAPSHOT_APPLYING,
+    SNAPSHOT_CLEARING,
+    SNAPSHOT_FAILED,
+    SNAPSHOT_NONE,
+    SNAPSHOT_READY,
+    SNAPSHOT_WANTED,
+    STAMPS,
+    feed_agent_dtype,
+    hole_dtype,
     kind_dtype,
+    line_dtype,
     listed_dtype,
+    stamp_dtype,
     ticket_dtype,
     waiting_dtype,
 )
 from hftd.msg.enums import BookState, LogCode, Reason
-from hftd.msg.records import FLAG_SNAPSHOT, INSTRUMENT_ANNOUNCED, instrument_dtype
+from hftd.msg.records import FLAG_SNAPSHOT, INSTRUMENT_ANNOUNCED, instrument_dtype, quote_dtype
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.ring import publish, room
+from hftd.shm.seqlock import begin_write, end_write
 from hftd.venues.nasdaq.itchfeed import apply_run
 from hftd.venues.nasdaq.moldudp64 import END_OF_SESSION, HEADER, HEARTBEAT, packet_dtype
 
@@ -51,19 +77,35 @@ WINDOW = 16 * CHUNK
 
 SEQUENCE_MAX = 1 << 40
 
+JUMP = 1 << 16
+"""Messages that a packet may be ahead of all that is known and still be believed at once."""
+
+CLAIMS = 3
+"""Packets in a row of one line that must agree on a number further ahead than JUMP."""
+
+REACH = 1 << 24
+"""Messages that a snapshot may be ahead of all that is known; further, and it is not of this session's today."""
+
+CLEARED, SPUN, RUNS = 64, 64, 8
+"""Books cleared in a turn; messages of a snapshot applied at once, and how many times in a turn."""
+
 ROOM_TO_RECOVER = 1024
 """Free slots of the ring that recovery waits for: more than any packet's events."""
 
 MSGHDR, MSG_FLAGS, MSG_LEN = 64, 48, 56
-"""struct mmsghdr: its size, and where msg_flags and msg_len lie."""
+"""struct mmsghdr: its size, and where msg_flags and msg_len lie; at its start, the address of the sender's address."""
 
 MSG_TRUNC = 0x20
 WAITING_BYTES = waiting_dtype.itemsize
 HISTOGRAM_BYTES = histogram_dtype.itemsize
 
-PACKETS, FIRST, DUPLICATES = (offset_of(feed_counters_dtype, name) for name in ("packets_a", "first_a", "duplicates_a"))
+LINES_AT, LINE_BYTES = offset_of(feed_agent_dtype, "lines"), line_dtype.itemsize
+LEAD_A = 2
+PACKETS, FIRST, DUPLICATES, LATE, LOST = (
+    offset_of(feed_counters_dtype, name) for name in ("packets_a", "first_a", "duplicates_a", "late_a", "lost_a")
+)
 RECOVERING, LIVE, STALE = int(BookState.RECOVERING), int(BookState.LIVE), int(BookState.STALE)
-CHANGE_SESSION = int(Reason.SESSION_END)
+CHANGE_SESSION, SNAPSHOT = int(Reason.SESSION_END), int(Reason.SNAPSHOT)
 BAD_PACKET, GAP = int(LogCode.FEED_BAD_PACKET), int(LogCode.FEED_GAP)
 TOO_SHORT, BAD_FRAMING, BAD_SEQUENCE, TOO_LONG = 1, 2, 3, 4
 """Detail `a` of a FEED_BAD_PACKET error; `b` is the length."""
@@ -72,7 +114,9 @@ TOO_SHORT, BAD_FRAMING, BAD_SEQUENCE, TOO_LONG = 1, 2, 3, 4
 @leaf
 def receive(agent, line):
     """Take and handle what waits on a line, at most BATCH datagrams; return how many."""
-    got = recvmmsg(agent.lines[line].fd, agent.headers_at, BATCH, MSG_DONTWAIT, 0)
+    mine = line_at(agent, line)
+    headers_at = mine.headers_at
+    got = recvmmsg(mine.fd, headers_at, BATCH, MSG_DONTWAIT, 0)
     if got <= 0:
         if got < 0:
             error = errno()
@@ -81,16 +125,104 @@ def receive(agent, line):
         return 0
     now = tsc()
     for i in range(got):
-        header = agent.headers_at + i * MSGHDR
+        header = headers_at + i * MSGHDR
         agent.ts_recv = now
         bump(agent.counters_at + PACKETS + 8 * line)
         length = load32(header + MSG_LEN)
-        if load32(header + MSG_FLAGS) & MSG_TRUNC != 0:
+        if line == LINE_R and not from_server(agent, load64(header)):
+            record_at(agent.counters_at, feed_counters_dtype).strangers += 1
+        elif load32(header + MSG_FLAGS) & MSG_TRUNC != 0:
             record_at(agent.counters_at, feed_counters_dtype).truncated += 1
             note(agent, BAD_PACKET, TOO_LONG, length)
         else:
             handle_packet(agent, agent.buffers_at + i * PACKET_ROOM, length, line)
     return got
+
+
+@leaf
+def line_at(agent, line):
+    """Return a line's record."""
+    return record_at(address_of(agent) + LINES_AT + line * LINE_BYTES, line_dtype)
+
+
+@leaf
+def from_server(agent, sender_at):
+    """Tell whether the struct sockaddr_in at `sender_at` is a configured server's: family, port and address."""
+    sender, found = load64(sender_at), 0
+    for server in range(agent.servers):
+        found += 1 if load64(agent.servers_at + 16 * server) == sender else 0
+    return found > 0
+
+
+@hot
+def follow_line(agent, line, sequence, end):
+    """Count what a line lacks, when a packet of it is not the one that should have come next. sequence, end: its messages."""
+    apart()
+    mine = line_at(agent, line)
+    lost_at = agent.counters_at + LOST + 8 * line
+    holes = span(mine.holes)
+    if mine.next == 0:
+        mine.next = end
+        return
+    if sequence > mine.next:
+        hole = row(holes, mine.hole, hole_dtype)
+        mine.hole = (mine.hole + 1) & (HOLES - 1)
+        hole.first = mine.next
+        hole.end = sequence
+        store64(lost_at, load64(lost_at) + sequence - mine.next)
+        mine.next = end
+        return
+    filled = 0
+    for i in range(HOLES):
+        hole = row(holes, i, hole_dtype)
+        first, last = max(hole.first, sequence), min(hole.end, end)
+        if first < last:
+            filled += last - first
+            if hole.first < first and last < hole.end:
+                other = row(holes, mine.hole, hole_dtype)
+                mine.hole = (mine.hole + 1) & (HOLES - 1)
+                other.first = last
+                other.end = hole.end
+                hole.end = first
+            elif hole.first < first:
+                hole.end = first
+            else:
+                hole.first = last
+    if filled > 0:
+        store64(lost_at, load64(lost_at) - filled)
+        bump(agent.counters_at + LATE + 8 * line)
+    mine.next = max(mine.next, end)
+
+
+@leaf
+def stamp_first(agent, sequence, line):
+    """Remember which line brought a packet first, and when."""
+    stamp = row(span(agent.stamps), sequence & (STAMPS - 1), stamp_dtype)
+    stamp.what = sequence * 4 + line
+    stamp.ts_recv = agent.ts_recv
+
+
+@hot
+def note_lead(agent, sequence, line):
+    """Record by how much the other line was ahead with the packet that `line` brings now."""
+    apart()
+    stamp = row(span(agent.stamps), sequence & (STAMPS - 1), stamp_dtype)
+    if stamp.what == sequence * 4 + 1 - line and agent.histograms_at != 0:
+        stamp.what = 0
+        at = agent.histograms_at + (LEAD_A + 1 - line) * HISTOGRAM_BYTES
+        record_value(record_at(at, histogram_dtype), at, agent.ts_recv - stamp.ts_recv)
+
+
+@hot
+def doubted(agent, line, sequence, end):
+    """Tell whether a packet from far ahead is not to be believed yet: CLAIMS packets in a row of its line must agree."""
+    apart()
+    if line == LINE_R:
+        return True
+    mine = line_at(agent, line)
+    mine.claims = mine.claims + 1 if mine.claimed - JUMP < sequence <= mine.claimed + JUMP and mine.claims > 0 else 1
+    mine.claimed = end
+    return mine.claims < CLAIMS
 
 
 @leaf
@@ -149,6 +281,16 @@ def handle_packet(agent, at, length, line):
             agent.next_b = header.session_b
             agent.reason = CHANGE_SESSION
         return
+    told = 0 if control else count
+    if sequence + told > agent.highest + JUMP and doubted(agent, line, sequence, sequence + told):
+        counters.doubted += 1
+        return
+    if line != LINE_R:
+        mine = line_at(agent, line)
+        if sequence == mine.next:
+            mine.next = sequence + told
+        else:
+            follow_line(agent, line, sequence, sequence + told)
     if control:
         if count == HEARTBEAT:
             counters.heartbeats += 1
@@ -158,14 +300,20 @@ def handle_packet(agent, at, length, line):
         agent.highest = max(agent.highest, sequence)
     elif seen:
         bump(agent.counters_at + DUPLICATES + 8 * line)
+        if line != LINE_R:
+            note_lead(agent, sequence, line)
     elif sequence > agent.expected:
         if enqueue(agent, at, length, sequence, sequence + count):
             bump(agent.counters_at + FIRST + 8 * line)
+            stamp_first(agent, sequence, line)
         else:
             bump(agent.counters_at + DUPLICATES + 8 * line)
+            if line != LINE_R:
+                note_lead(agent, sequence, line)
         agent.highest = max(agent.highest, sequence + count)
     else:
         bump(agent.counters_at + FIRST + 8 * line)
+        stamp_first(agent, sequence, line)
         apply_packet(agent, at, length, sequence, count)
         agent.highest = max(agent.highest, agent.expected)
     agent.last_heard = agent.ts_recv
@@ -211,6 +359,7 @@ def enqueue(agent, at, length, sequence, end):
     """Keep a packet until its turn, sorted by sequence. False when it waits already.
 
     A full queue drops the packet that is furthest away, this or another; it is asked for again when the gap before it is filled.
+    But while a snapshot is on its way, what it will contain goes first.
     """
     apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
@@ -223,10 +372,16 @@ def enqueue(agent, at, length, sequence, end):
         return False
     if agent.free_count == 0:
         counters.queue_full += 1
-        if place == agent.beyond:
+        if agent.snapshot != SNAPSHOT_NONE and row(order, agent.first & mask, waiting_dtype).end <= agent.snapshot_floor:
+            if place == agent.first:
+                return True
+            dropped = row(order, agent.first & mask, waiting_dtype)
+            agent.first += 1
+        elif place == agent.beyond:
             return True
-        agent.beyond -= 1
-        dropped = row(order, agent.beyond & mask, waiting_dtype)
+        else:
+            agent.beyond -= 1
+            dropped = row(order, agent.beyond & mask, waiting_dtype)
         row(tickets, 0, ticket_dtype).buffer = dropped.buffer
         agent.free_count = 1
     else:
@@ -314,7 +469,7 @@ def set_state_if(agent, index, before, after):
     """Give one book the state `after` when it is in `before` (-1: whatever it is in)."""
     apart()
     book = row(span(agent.engine.books), index, book_dtype)
-    if before < 0 or book.state == before:
+    if (before < 0 or book.state == before) and (after != LIVE or book.lacking == 0):
         set_state(agent, index, after, 1)
 
 
@@ -334,6 +489,8 @@ def request(agent, sequence, count):
 @leaf
 def catch_up(agent, now):
     """Do what a gap asks for, one bounded step; return how much was done. Called on every turn while messages are missing."""
+    if agent.snapshot > SNAPSHOT_WANTED:
+        return take_snapshot(agent, now)
     counters = record_at(agent.counters_at, feed_counters_dtype)
     work = drain(agent, now)
     if agent.expected > agent.reached:
@@ -342,13 +499,16 @@ def catch_up(agent, now):
         agent.tries = 0
     if agent.expected >= agent.highest:
         agent.behind = 0
+        agent.snapshot = SNAPSHOT_NONE                # one on its way is called off: cold code looks
         if agent.recovering != 0:
             agent.recovering = 0
             agent.flags = 0
-            counters.recovered += 1
-            if agent.state == RECOVERING:
+            counters.recovered += 1 - agent.by_snapshot
+            agent.by_snapshot = 0
+            if agent.state == RECOVERING or agent.snapshot_from > 0:  # with a snapshot server no message was ever passed over
+                before = agent.state
                 agent.state = LIVE
-                set_all(agent, RECOVERING, LIVE)
+                set_all(agent, before, LIVE)
         else:
             counters.reordered += 1
         if agent.histograms_at != 0:
@@ -361,7 +521,7 @@ def catch_up(agent, now):
     if end <= agent.expected or not has_room(agent, now):
         return work
     if agent.recovering == 0:
-        if now - agent.behind_since < agent.reorder:
+        if now - agent.behind_since < agent.reorder and agent.beyond - agent.first < agent.reorder_packets:
             return work
         agent.recovering = 1
         agent.flags = FLAG_SNAPSHOT
@@ -374,6 +534,11 @@ def catch_up(agent, now):
         agent.tries = 0
         if agent.sink == SINK_RING:
             publish(agent.md)
+    if agent.snapshot == SNAPSHOT_WANTED:
+        return work
+    if agent.snapshot_from > 0 and end - agent.expected > agent.snapshot_from and now >= agent.snapshot_after:
+        want_snapshot(agent)
+        return work + 1
     if now - agent.progress > agent.timeout:
         agent.progress = now
         agent.asked = agent.expected
@@ -382,7 +547,7 @@ def catch_up(agent, now):
             counters.request_timeouts += 1
             agent.server = (agent.server + 1) % max(agent.servers, 1)
         if agent.tries >= agent.tries_max or agent.servers == 0:
-            give_up(agent, end)
+            give_up(agent, end, now)
             return work + 1
     agent.asked = max(agent.asked, agent.expected)
     while agent.servers > 0 and agent.asked < end and agent.asked - agent.expected < WINDOW:
@@ -394,11 +559,26 @@ def catch_up(agent, now):
 
 
 @leaf
-def give_up(agent, end):
-    """Go on without the messages before `end`: every book is STALE from now on."""
+def want_snapshot(agent):
+    """Ask cold code for a snapshot."""
+    agent.snapshot = SNAPSHOT_WANTED
+    agent.snapshot_floor = 0
+    if agent.reason == 0:
+        agent.reason = SNAPSHOT
+
+
+@hot
+def give_up(agent, end, now):
+    """Stop asking servers for the messages before `end`: ask for a snapshot, or go on without, every book STALE from now on."""
+    apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
-    counters.given_up += 1
     agent.tries = 0
+    if agent.snapshot_from > 0:
+        if now >= agent.snapshot_after:
+            counters.given_up += 1
+            want_snapshot(agent)
+        return
+    counters.given_up += 1
     agent.state = STALE
     set_all(agent, -1, STALE)
     if agent.first < agent.beyond:
@@ -409,3 +589,94 @@ def give_up(agent, end):
         agent.highest = agent.expected
     if agent.sink == SINK_RING:
         publish(agent.md)
+
+
+# ---------------------------------------------------------------- snapshots
+
+
+@hot
+def clear_instrument(agent, instrument):
+    """Say that a book is void, after the engine's books were cleared: RECOVERING, no prices, CLEAR."""
+    apart()
+    book = row(span(agent.engine.books), instrument, book_dtype)
+    book.lacking = 0
+    set_state(agent, instrument, RECOVERING, 0)
+    quote = row(span(agent.quotes), instrument, quote_dtype)
+    begin_write(quote)
+    quote.bid_px = 0
+    quote.bid_qty = 0
+    quote.ask_px = 0
+    quote.ask_qty = 0
+    end_write(quote)
+    if agent.sink == SINK_RING:
+        make_room(agent, 1)
+        emit(agent, book, instrument, CLEAR, 0, 0, 0, 0, 0)
+
+
+@hot
+def take_snapshot(agent, now):
+    """Go on with a snapshot that cold code has fetched, or tell that it could not; one bounded step. Returns how much was done."""
+    apart()
+    counters = record_at(agent.counters_at, feed_counters_dtype)
+    agent.ts_recv = now
+    work = 1
+    if agent.snapshot == SNAPSHOT_READY:
+        if agent.snapshot_next < agent.expected or agent.snapshot_next > agent.highest + REACH:
+            counters.snapshot_failures += 1           # it ends before what we have, or is of another day
+            agent.snapshot = SNAPSHOT_FAILED
+    if agent.snapshot == SNAPSHOT_FAILED:
+        agent.snapshot = SNAPSHOT_NONE
+        agent.progress = now
+        agent.tries = 0
+        if agent.state == RECOVERING:
+            agent.state = STALE
+            set_all(agent, RECOVERING, STALE)
+    elif not has_room(agent, now):
+        work = 0
+    elif agent.snapshot == SNAPSHOT_READY:
+        counters.superseded += agent.snapshot_next - agent.expected
+        agent.wire_seq = agent.snapshot_seq - 1
+        agent.state = RECOVERING
+        agent.expected = 0                            # whatever comes now waits
+        agent.snapshot_cleared = 0
+        agent.snapshot = SNAPSHOT_CLEARING
+        clear_books(agent.engine)
+    elif agent.snapshot == SNAPSHOT_CLEARING:
+        instruments = span(agent.instruments)
+        upto = min(agent.snapshot_cleared + CLEARED, agent.used)
+        for index in range(agent.snapshot_cleared, upto):
+            if row(instruments, index, instrument_dtype).flags & INSTRUMENT_ANNOUNCED != 0:
+                clear_instrument(agent, index)
+        agent.snapshot_cleared = upto
+        if upto == agent.used:
+            agent.snapshot = SNAPSHOT_APPLYING
+    else:
+        runs = 0
+        while runs < RUNS and agent.snapshot_at < agent.snapshot_end and has_room(agent, now):
+            at, count = agent.snapshot_at, 0
+            while at < agent.snapshot_end and count < SPUN:
+                at += 2 + swap16(load16(at))
+                count += 1
+            walk(agent, agent.snapshot_at, at, agent.snapshot_seq, count)
+            apply_run(agent, agent.snapshot_at, at, agent.snapshot_seq)
+            counters.messages -= count
+            counters.snapshot_messages += count
+            agent.snapshot_at = at
+            agent.snapshot_seq += count
+            runs += 1
+        work = runs
+        if agent.snapshot_at >= agent.snapshot_end:
+            agent.expected = agent.snapshot_next
+            agent.reached = agent.expected
+            agent.asked = agent.expected
+            if agent.expected > agent.highest or (agent.first == agent.beyond and agent.highest <= agent.snapshot_floor):
+                agent.highest = agent.expected        # what only a heartbeat spoke of: if it is true, the next will say so again
+            agent.progress = now
+            agent.tries = 0
+            agent.by_snapshot = 1
+            agent.snapshot = SNAPSHOT_NONE
+            counters.snapshots += 1
+            work += 1
+    if agent.sink == SINK_RING:
+        publish(agent.md)
+    return work

@@ -173,10 +173,76 @@ def test_what_no_server_has_is_given_up_and_books_are_stale(impatient):
     assert live.state() == STALE and state_of(live.events()[-1]) == STALE
 
 
-def test_a_heartbeat_beyond_what_ever_came_moves_nothing(impatient):
-    live = impatient
+def test_one_forged_number_is_not_believed(live):
     live.publish(1, 50)
     live.control(1 << 39)
+    live.send(itch.packet(live.session, 1 << 39, *live.messages[:10]))
+    live.send(itch.packet(live.session, 1 << 30, *live.messages[:10]), 1)
+    live.publish(51, 50)
+    live.until(lambda: live.expected() == 101)
+
+    assert live.counter("doubted") == 3 and live.counter("gaps") == 0 and live.ready()
+
+
+def test_a_jump_that_a_line_repeats_is_believed(live):
+    live.publish(1, 50)
+    for sequence in (100_000, 100_010, 100_020):
+        live.send(itch.packet(live.session, sequence, *live.messages[:10]))
+    live.until(lambda: live.counter("gaps") == 1)
+
+    assert live.counter("doubted") == 2 and int(live.agent.handle["highest"]) == 100_030
+
+
+def test_an_answer_from_a_stranger_is_dropped(live):
+    live.publish(1, 50)
+    live.publish(61, 40)
+    live.until(lambda: live.counter("requests") > 0)
+    ours = next(one for one in live.agent.sockets if one.fileno() == int(live.agent.handle["lines"][2]["fd"]))
+    live.out.sendto(itch.packet(live.session, 51, *live.messages[50:60]), ("127.0.0.1", ours.getsockname()[1]))
+    live.until(lambda: live.counter("strangers") == 1)
+    assert live.expected() == 51
+    live.until(lambda: live.expected() == 101, step=live.answer)
+
+    assert live.counter("unknown_refs") == 0 and live.counter("messages") == 100
+
+
+def test_each_line_counts_what_it_lacks_and_what_came_late(live):
+    for first, line in ((1, 0), (1, 1), (11, 1), (21, 0), (21, 1), (31, 1), (31, 1), (41, 0), (11, 0), (11, 0), (41, 1), (51, 1)):
+        live.publish(first, 10, line=line)
+        live.step(2)
+    live.control(61, line=0)
+    live.until(lambda: live.counter("heartbeats") == 1)
+
+    assert live.expected() == 61
+    assert live.counter("lost_a") == 20 and live.counter("late_a") == 1
+    assert live.counter("lost_b") == 0 == live.counter("late_b")
+    leads = [int(row["count"]) for row in live.memory["market"]["histograms"]]
+    assert leads[2] == 3 and leads[3] == 1, "A was first with 1, 21 and 41, B with 11"
+
+
+def test_a_gap_is_believed_as_soon_as_many_packets_wait():
+    live = Live(reorder_ms=1000, reorder_packets=5)
+    try:
+        live.messages = day(200)
+        live.publish(1, 20)
+        for first in range(41, 81, 10):
+            live.publish(first, 10)
+        live.until(lambda: live.counter("queued") == 4)
+        live.step()
+        assert live.counter("requests") == 0
+        live.publish(81, 10)
+        live.until(lambda: live.expected() == 91, step=live.answer)
+
+        assert live.counter("recovered") == 1
+    finally:
+        live.close()
+
+
+def test_heartbeats_beyond_what_ever_came_move_nothing(impatient):
+    live = impatient
+    live.publish(1, 50)
+    for _ in range(3):
+        live.control(1 << 39)
     live.until(lambda: live.counter("given_up") == 1)
     live.publish(51, 50)
     live.until(lambda: live.expected() == 101)
