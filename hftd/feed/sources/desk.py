@@ -58,7 +58,7 @@ TURNS = 64
 """Turns of the live loop between two looks at the ring: far fewer events than it has slots."""
 
 ERRORS = (
-    "malformed", "truncated", "foreign", "unknown_types", "bad_lengths", "bad_fields", "unknown_refs", "duplicate_refs",
+    "malformed", "truncated", "foreign", "doubted", "unknown_types", "bad_lengths", "bad_fields", "unknown_refs", "duplicate_refs",
     "overfills", "crossed", "locked", "orders_full", "levels_full", "slots_full", "instruments_full", "given_up", "lost_messages",
 )  # fmt: skip
 """Counters that say that something is wrong with the data, or with us."""

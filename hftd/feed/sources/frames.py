@@ -12,9 +12,10 @@ be known from a part of it. Checksums are not looked at: cards leave them out of
 
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout, offset_of
-from hftd.core.memory import load8, load16, load32, load64, record_at, row, span, span_dtype, store64, swap16, swap32
+from hftd.core.memory import load8, load16, load32, load64, record_at, row, span, span_dtype, store64, swap16, swap32, swap64
 from hftd.feed.memory import feed_counters_dtype
 from hftd.feed.state import PACKET_ROOM, SINK_RING
+from hftd.msg.enums import BookState
 from hftd.shm.ring import publish
 from hftd.venues.nasdaq.itch50 import header_dtype, stamp
 from hftd.venues.nasdaq.itchfeed import apply_run
@@ -47,6 +48,7 @@ UDP = 17
 SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, STATISTICS, ENHANCED_PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
 """Block types of pcapng."""
 
+STALE = int(BookState.STALE)
 PACKETS = offset_of(feed_counters_dtype, "packets_a")
 
 interface_dtype = layout("capture_interface", 64, [
@@ -237,10 +239,27 @@ def look(capture, made, at, length):
 
 
 @hot
+def join(agent, at, length):
+    """Begin with a recording's first packet, wherever in the session it stands: what came before is nowhere to be had.
+
+    That is said: the messages are counted as lost, and the books are STALE.
+    """
+    sequence = swap64(record_at(at, packet_dtype).sequence)
+    if sequence > 1 and is_sound(at, length):
+        counters = record_at(agent.counters_at, feed_counters_dtype)
+        counters.given_up += 1
+        counters.lost_messages += sequence - 1
+        agent.expected = agent.highest = agent.reached = agent.asked = sequence
+        agent.state = STALE
+
+
+@hot
 def packet_in(agent, at, length, line, now):
     """Give the feed one datagram that was received on `line` at `now`; what the passing of time asks for comes first."""
     if agent.behind != 0:
         catch_up(agent, now)
+    if agent.session_known == 0 and length >= HEADER:
+        join(agent, at, length)
     agent.ts_recv = now
     bump(agent.counters_at + PACKETS + 8 * line, 1)
     handle_packet(agent, at, length, line)
