@@ -933,6 +933,10 @@ def check(
         *machine(host),
     ]
     made = measured(host, plan, seconds, progress) if measure else []
+    if before["roles"] and measure and progress:
+        progress("counters")
+    while before["roles"] and measure and time.monotonic() - before["at"] < seconds:
+        time.sleep(0.02)                          # a rate needs time; the cores of a running daemon are not measured
     ports = {int(line.rpartition(":")[2]) for line in (config.feed.line_a, config.feed.line_b) if line}
     return [*rows, *counters(before, sample(host), ports), *made]
 

@@ -1,60 +1,113 @@
-"""Is a strategy fit for the hot path? Compile it afresh and look at the machine's code for what must not be there.
+"""Is a strategy fit for the hot path? Compile it afresh and have its machine code certified (core/certify.py).
 
 Memory that is allocated or counted shows as a call of Numba's run time (`NRT_…`), Python as a call of its C interface (`Py…`), an
-exception path as `numba_…`. The wrapper through which Python enters the loop makes such calls by its nature and is left out.
+exception as the place it was raised at, a spin on a plain load as a loop without a way out. The callbacks are melted into the
+loop, so the machine's code no longer tells their lines: those come from the source, where such things usually come from.
 """
 
 import ast
 import re
+from dataclasses import replace
 
 import numba
-from numba import types
+from numba import njit, types
 
+from hftd.core.certify import ALLOWED, Certificate, certify
 from hftd.core.idle import idle_dtype
 from hftd.core.jit import INTERPRETED
 from hftd.shm.control import mark_dtype
 from hftd.strategy.records import strategy_agent_dtype
 
+MATH = frozenset({
+    "acos", "asin", "atan", "atan2", "cbrt", "ceil", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "fabs", "floor", "fmod",
+    "hypot", "ldexp", "lgamma", "log", "log10", "log1p", "log2", "pow", "rint", "round", "sin", "sincos", "sinh", "sqrt", "tan",
+    "tanh", "tgamma", "trunc",
+})  # fmt: skip
+"""The C library's functions of numbers: no memory, no lock, no system call. A strategy may call them."""
+
 DEFINE = re.compile(r"^define [^@]*@\"?([^\"(]+)\"?\(.*?^}", re.S | re.M)
-CALL = re.compile(r"\bcall\b[^@\n]*@\"?((?:NRT_|Py|_Py|numba_)\w+)")
+INDIRECT = re.compile(r"\bcall\b[^@\n]*?%[\w.\"$-]+\(")
 MEANING = [
     (("NRT_MemInfo", "NRT_alloc", "NRT_realloc"), "allocates memory: declare what you need in state or instrument_state"),
     (("NRT_",), "counts references: an array or a list is in use; use fields of a state record"),
     (("Py", "_Py", "numba_gil", "numba_unpickle"), "calls Python: printing, text and exceptions have no place in a callback"),
-    (("numba_",), "calls Numba's run time: not for the hot path"),
+    (("numba_", "_numba"), "calls Numba's run time: not for the hot path"),
+    (("",), "calls what is neither hftd's nor one of the C library's few"),
 ]
 
 
 def findings(program) -> list[str]:
-    """Return what is wrong with the compiled code of a loaded program: a line for each kind of forbidden call."""
+    """Return what is wrong with the compiled code of a loaded program: a line for each kind of thing that must not be there."""
     if INTERPRETED:
         return [f"{program.path}:1: cannot be checked with NUMBA_DISABLE_JIT=1"]
     record = numba.from_dtype
     signature = (record(strategy_agent_dtype), record(mark_dtype), record(idle_dtype), types.int64)
     kernel = program.fresh_kernel()
     kernel.compile(signature)                     # errors of typing come as one line from here
-    fresh = kernel.dispatcher
-    lines = suspects(program.tree)
-    where = f"{program.path}:{lines[0] if lines else 1}"
+    return judged(program, certified(kernel.dispatcher, kernel.dispatcher.signatures[0], lines=False))
+
+
+def certified(dispatcher, signature, lines: bool = True) -> Certificate:
+    """Return the certificate of a loop with a strategy in it.
+
+    The address of a known function may wait in a register or on the stack, where the machine's code alone does not say whose it is:
+    what looks like a call through a pointer is settled by LLVM's code of the same loop, compiled once more.
+    """
+    made = certify(dispatcher, signature, ALLOWED | MATH, lines)
+    if any(finding.kind == "indirect" for finding in made.forbidden):
+        twin = njit(dispatcher.py_func, error_model="numpy")
+        twin.compile(signature)
+        if not calls_a_pointer(next(iter(twin.inspect_llvm().values()))):
+            made = replace(made, forbidden=tuple(finding for finding in made.forbidden if finding.kind != "indirect"))
+    return made
+
+
+def judged(program, certificate: Certificate) -> list[str]:
+    """Return a certificate's findings as lines about the strategy's file."""
+    called: dict[str, set[str]] = {}
+    raised, elsewhere, said = set(), set(), []
+    heavy = suspects(program.tree)
+    loops = [node.lineno for node in ast.walk(program.tree) if isinstance(node, ast.While)]
+    for finding in certificate.forbidden:
+        if finding.kind in ("calls", "references"):
+            words = next(text for prefixes, text in MEANING if finding.what.startswith(prefixes))
+            called.setdefault(words, set()).add(finding.what)
+        elif finding.kind == "raises":
+            file, _, line = finding.where.rpartition(":")
+            if file == str(program.path):
+                raised.add(line)
+            else:
+                elsewhere.add(finding.where)
+        elif finding.kind == "endless":
+            words = "loops for ever: nothing in the loop can change its condition; return, and look again at the next event"
+            said.append(_line(program, loops, words))
+        else:
+            said.append(_line(program, heavy, str(finding)))
+    found = [_line(program, heavy, f"{words} [{', '.join(sorted(names)[:4])}]") for words, names in called.items()]
+    words = "raises an exception: there is nobody to catch it; return instead"
+    found += [f"{program.path}:{line}: {words}" for line in sorted(raised, key=int)]
+    if elsewhere and not found:
+        found.append(_line(program, heavy, f"may raise an exception [{', '.join(sorted(elsewhere)[:3])}]"))
+    return [*found, *dict.fromkeys(said)]
+
+
+def _line(program, lines: list[int], words: str) -> str:
     more = f" (look at line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:6]))})" if lines else ""
-    return [f"{where}: {line}{more}" for line in forbidden(fresh.inspect_llvm(fresh.signatures[0]))]
+    return f"{program.path}:{lines[0] if lines else 1}: {words}{more}"
 
 
-def forbidden(llvm: str) -> list[str]:
-    """Return one line for each kind of forbidden call in a module's optimised code."""
-    found: dict[str, set[str]] = {}
+def calls_a_pointer(llvm: str) -> bool:
+    """Tell whether a module's optimised code calls through a pointer, Python's wrappers left out."""
     for match in DEFINE.finditer(llvm):
         name = match.group(1)
-        if name.startswith(("_ZN7cpython", "cfunc.", "NRT_", "numba_")) or "wrapper" in name:
-            continue
-        for call in CALL.finditer(match.group(0)):
-            words = next(text for prefixes, text in MEANING if call.group(1).startswith(prefixes))
-            found.setdefault(words, set()).add(call.group(1))
-    return [f"{words} [{', '.join(sorted(names)[:4])}]" for words, names in found.items()]
+        ours = not name.startswith(("_ZN7cpython", "cfunc.", "NRT_", "numba_")) and "wrapper" not in name
+        if ours and INDIRECT.search(match.group(0)):
+            return True
+    return False
 
 
 def suspects(tree: ast.Module) -> list[int]:
-    """Return the lines in functions where such calls usually come from: lists, dicts, text, print, exceptions, NumPy."""
+    """Return the lines in functions where such calls usually come from: lists, dicts, text, print, slices, exceptions, NumPy."""
     lines = set()
     for function in tree.body:
         if not isinstance(function, ast.FunctionDef):
@@ -68,4 +121,4 @@ def suspects(tree: ast.Module) -> list[int]:
     return sorted(lines)
 
 
-SUSPECTS = (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Set, ast.SetComp, ast.JoinedStr, ast.Raise, ast.Assert)
+SUSPECTS = (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Set, ast.SetComp, ast.JoinedStr, ast.Raise, ast.Assert, ast.Slice)
