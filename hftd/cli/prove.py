@@ -320,6 +320,8 @@ def render_latency(found: list, title: str) -> None:
     if not counted:
         console.print("no order was sent yet")
         return
+    if "layout shared" in title:
+        console.print("budgets are for roles that spin; in this layout they park, and waking up takes the most of it")
     low, high = timing.span(counted)
     for one in counted:
         console.print(f"{one.stage:>14} {timing.sparkline(one, low, high, 72)}", markup=False)

@@ -225,6 +225,8 @@ def test_counters_tell_what_happened_while_we_looked(machine):
     rows = {row.what: row for row in check.counters(before, after, {0x7919})}
     assert rows["feed (pid 77)"].state == WARN
     assert "9 (2/s now) involuntary switches" in rows["feed (pid 77)"].found
+    assert "isolcpus=2 " in rows["feed (pid 77)"].remedy
+    assert {row.what: row.state for row in check.counters(before, after, spin=False)}["feed (pid 77)"] == PASS
     assert rows["recorder (pid 78)"].state == PASS
     assert rows["UDP drops"].state == WARN and rows["UDP drops"].figures["RcvbufErrors"] == 3
     assert rows["UDP socket 127.0.0.1:31001"].found == "12 packets dropped"
