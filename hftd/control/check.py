@@ -76,6 +76,11 @@ class Plan:
     name: str = ""
 
     @property
+    def spare(self) -> bool:
+        """Whether the hot cores can be set apart: others are left for everything else, core 0 among them."""
+        return 0 not in self.hot and bool(set(self.allowed) - set(self.hot))
+
+    @property
     def cores(self) -> tuple[int, ...]:
         """The cores a measurement is about."""
         return tuple(sorted(self.hot)) or self.allowed
@@ -124,7 +129,8 @@ def cores_of_mask(text: str) -> set[int]:
 
 def text_of(cores: Iterable[int]) -> str:
     """Return cores as a list that the kernel reads: `0-3,8`."""
-    wanted, runs = sorted(set(cores)), []
+    wanted = sorted(set(cores))
+    runs: list[list[int]] = []
     for core in wanted:
         if runs and core == runs[-1][1] + 1:
             runs[-1][1] = core
@@ -135,6 +141,9 @@ def text_of(cores: Iterable[int]) -> str:
 
 def _size(count: float) -> str:
     return f"{count / MIB:,.0f} MiB" if count >= MIB else f"{count / 1024:,.0f} KiB"
+
+
+NO_SPARE = "a core for everything else, and hot roles off core 0, which keeps the kernel's own work: daemon.cores"
 
 
 def _boot(arguments: str) -> str:
@@ -219,8 +228,8 @@ CAP_NET_ADMIN, CAP_IPC_LOCK, CAP_SYS_NICE = 12, 14, 23
 
 def processor(host: Host, plan: Plan) -> list[Row]:
     """Cores, what else runs on them, and how fast they wake up."""
-    rows = [_layout(plan), *_isolation(host, plan), *_siblings(host, plan), _governor(host, plan), _idle(host, plan)]
-    rows += [_irqs(host, plan), _workqueues(host, plan), _watchdog(host), _quota(host), *_real_time(host, plan)]
+    rows: list[Row | None] = [_layout(plan), *_isolation(host, plan), *_siblings(host, plan)]
+    rows += [_governor(host, plan), _idle(host, plan), _irqs(host, plan), _workqueues(host, plan), _watchdog(host), _quota(host), *_real_time(host, plan)]
     return [row for row in rows if row]
 
 
@@ -252,7 +261,7 @@ def _isolation(host: Host, plan: Plan) -> list[Row]:
         elif cores <= got:
             made.append(Row("processor", what, PASS, found, listed))
         else:
-            made.append(Row("processor", what, WARN, found, listed, _boot(argument)))
+            made.append(Row("processor", what, WARN, found, listed, _boot(argument) if plan.spare else NO_SPARE))
     return made
 
 
@@ -319,8 +328,7 @@ def _irqs(host: Host, plan: Plan) -> Row | None:
     said = ", ".join(f"{number} {lines[number][-1] if number in lines else ''}".strip() for number in sorted(landing, key=int)[:6])
     more = f" and {len(landing) - 6} more" if len(landing) > 6 else ""
     if not rest:
-        return Row("processor", "interrupts on hot cores", WARN, f"{said}{more}", "none",
-                   "a host with a core that no role spins on")  # fmt: skip
+        return Row("processor", "interrupts on hot cores", WARN, f"{said}{more}", "none", NO_SPARE)
     each = " ".join(sorted(landing, key=int))
     remedy = f"systemctl stop irqbalance; for i in {each}; do echo {rest} > /proc/irq/$i/smp_affinity_list; done"
     return Row("processor", "interrupts on hot cores", WARN, f"{said}{more}", f"on {rest} only", remedy)
@@ -333,7 +341,7 @@ def _workqueues(host: Host, plan: Plan) -> Row | None:
     on = cores_of_mask(mask) & set(plan.hot)
     rest = set(plan.allowed) - set(plan.hot)
     bits = f"{sum(1 << core for core in rest):x}"
-    remedy = f"echo {bits} > /sys/devices/virtual/workqueue/cpumask" if on and rest else ""
+    remedy = "" if not on else f"echo {bits} > /sys/devices/virtual/workqueue/cpumask" if rest else NO_SPARE
     return Row("processor", "kernel workqueues", WARN if on else PASS,
                f"may run on {text_of(on)}" if on else "off the hot cores", "off the hot cores", remedy)  # fmt: skip
 
@@ -779,8 +787,8 @@ def counters(before: dict[str, Any], after: dict[str, Any], ports: Container[int
                 f"{rate['major']} major")  # fmt: skip
         figures = {"total": now, "during": new}
         if not spin or name == "recorder":
-            rows.append(graded(not new["major"], "counters", f"{name} (pid {pid})", said,
-                               "no major fault; it parks, and yields its core", "daemon.lock_memory = true", figures=figures))  # fmt: skip
+            wanted, remedy = "no major fault; it parks, and yields its core", "daemon.lock_memory = true"
+            rows.append(graded(not new["major"], "counters", f"{name} (pid {pid})", said, wanted, remedy, figures=figures))
             continue
         remedy = "daemon.lock_memory = true" if not new["nonvoluntary_ctxt_switches"] else f"a core of its own: {isolate}"
         wanted = "no involuntary switch and no fault after warm-up"
@@ -834,7 +842,7 @@ def measured(host: Host, plan: Plan, seconds: float, progress: Callable[[str], N
     for core in cores:
         tell(f"core {core}: spinning {seconds:g} s")
         found = noise.spin(core, seconds, ticking, host.root)
-        rows.append(judge_spin(found, core in plan.hot))
+        rows.append(judge_spin(found, core in plan.hot, plan.spare))
     for core in cores[:1]:
         tell(f"core {core}: timers")
         rows.append(_timer_row(core, noise.timers(core, ticking)))
@@ -844,8 +852,8 @@ def measured(host: Host, plan: Plan, seconds: float, progress: Callable[[str], N
     return rows
 
 
-def judge_spin(found: noise.Spin, hot: bool) -> Row:
-    """Say what a core's noise means, and whose it is as far as that can be told."""
+def judge_spin(found: noise.Spin, hot: bool, spare: bool = True) -> Row:
+    """Say what a core's noise means, and whose it is as far as that can be told. spare: whether the core can be set apart."""
     quiet = found.longest <= HOT_IDLE_GAP_US * 1000 and found.lost_percent <= HOT_LOST_PERCENT
     state = PASS if quiet else FAIL if hot and found.lost_percent > LOST_FAIL_PERCENT else WARN
     top = [f"{name} {rate:.0f}/s" for name, rate in list(found.interrupts.items())[:3]]
@@ -857,13 +865,13 @@ def judge_spin(found: noise.Spin, hot: bool) -> Row:
     remedy = ""
     if not quiet:
         if found.involuntary:
-            apart = _boot(f"isolcpus={found.core}") if hot else "more cores, or fewer programs beside hftd"
-            remedy = f"other programs ran here: {apart}"
+            apart = _boot(f"isolcpus={found.core}") if spare else NO_SPARE
+            remedy = f"other programs ran here: {apart if hot else 'more cores, or fewer programs beside hftd'}"
         elif found.stolen_ms >= 1:
             remedy = "the hypervisor took the core: have vCPUs pinned, or use bare metal"
         elif found.interrupts.get("LOC", 0) > 10:
             core = found.core
-            remedy = "the tick: " + _boot(f"isolcpus={core} nohz_full={core} rcu_nocbs={core}")
+            remedy = f"the tick: {_boot(f'isolcpus={core} nohz_full={core} rcu_nocbs={core}') if spare and hot else NO_SPARE}"
         elif found.interrupts:
             remedy = "interrupts: see the rows above for who sends them"
         else:

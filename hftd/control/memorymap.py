@@ -167,7 +167,8 @@ def mapped(pid: int, instance: str, root: Path = Path("/")) -> dict[str, dict[st
     except OSError:
         return {}
     found: dict[str, dict[str, int]] = {}
-    name, block, size = "", [], 0
+    name, size = "", 0
+    block: list[str] = []
 
     def keep() -> None:
         if name:

@@ -154,6 +154,16 @@ def test_isolation_does_not_matter_where_nobody_spins(machine):
     assert "roles park" in rows["isolated cores"].wanted or rows["isolated cores"].state == INFO
 
 
+def test_host_without_a_core_to_spare_is_not_told_to_isolate_all_of_them(machine):
+    """It would have nowhere left for everything else."""
+    plan = Plan("fused", "asked for", True, {0: ["feed"], 1: ["strategy.a", "risk", "gateway"]}, (0, 1), 4)
+    rows = looked(machine(files={"proc/irq/24/smp_affinity_list": "0-1"}), plan)
+    assert rows["isolated cores"].state == WARN and rows["isolated cores"].remedy == check.NO_SPARE
+    assert rows["kernel workqueues"].remedy == rows["interrupts on hot cores"].remedy == check.NO_SPARE
+    noisy = noise.Spin(0, 1.0, 5, 5.0, 2e6, 2.0, 9.0, 11.0, 12.0, 9, 0.0)
+    assert check.NO_SPARE in check.judge_spin(noisy, True, plan.spare).remedy
+
+
 def test_card_is_judged_and_what_it_does_not_tell_is_no_complaint(machine):
     """Rings, coalescing, offloads; a driver without ethtool gives INFO."""
     rows = looked(machine(), card=QuietCard((512, 4096), (50, 64, True), ["gro", "lro"]))
