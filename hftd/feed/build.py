@@ -21,14 +21,14 @@ from hftd.feed.memory import (
 )
 from hftd.feed.orders import head_dtype, resting_dtype
 from hftd.feed.state import (
-    HOLES,
     LOCATES,
+    MISSED,
     SINK_NONE,
     STAMPS,
     feed_agent_dtype,
-    hole_dtype,
     kind_dtype,
     listed_dtype,
+    missed_dtype,
     stamp_dtype,
     standing_dtype,
 )
@@ -111,11 +111,11 @@ class Build:
             set_span(agent[name], tables[name].base, tables[name].count)
         agent["counters_at"], agent["histograms_at"] = tables["counters"].base, tables["histograms"].base
         agent["sink"] = sink
-        self.stamps, self.holes = private(stamp_dtype, STAMPS), private(hole_dtype, 3 * HOLES)
+        self.stamps, self.missed = private(stamp_dtype, STAMPS), private(missed_dtype, 3 * MISSED)
         set_span(agent["stamps"], self.stamps.base, STAMPS)
         for line in range(3):
             agent["lines"][line]["fd"] = -1
-            set_span(agent["lines"][line]["holes"], self.holes.base + line * HOLES * hole_dtype.itemsize, HOLES)
+            set_span(agent["lines"][line]["missed"], self.missed.base + line * MISSED * missed_dtype.itemsize, MISSED)
         self.reset(int(BookState.LIVE))
 
     @property
@@ -150,7 +150,7 @@ class Build:
             agent[name] = 0
         for line in agent["lines"]:
             line["next"] = line["claims"] = 0
-        self.holes.rows[:] = np.zeros(1, hole_dtype)
+        self.missed.rows[:] = np.zeros(1, missed_dtype)
         self.stamps.rows[:] = np.zeros(1, stamp_dtype)
         tables["books"].rows["lacking"] = 0
         agent["free_count"] = agent["free_buffers"]["count"]

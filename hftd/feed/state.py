@@ -18,8 +18,8 @@ PACKET_ROOM = 2048
 STAMPS = 4096
 """First copies whose receipt is remembered, by sequence, to measure how far the other line is behind."""
 
-HOLES = 16
-"""Gaps of one line's own sequence that are remembered: a late packet closes one, a repeated one does not."""
+MISSED = 4096
+"""Numbers a line lacks that are remembered, so that a late packet is told from a repeated one."""
 
 BATCH = 32
 """Datagrams taken in one receive call."""
@@ -64,19 +64,16 @@ stamp_dtype = layout("stamp", 16, [
     ("ts_recv", "i8"),                            # when
 ])  # fmt: skip
 
-hole_dtype = layout("hole", 16, [
-    ("first", "i8"),                              # first number missing on the line
-    ("end", "i8"),                                # one after the last; first == end: nothing
-])  # fmt: skip
+missed_dtype = layout("missed", 8, [("number", "i8")])
 
 line_dtype = layout("line", 64, [
     ("fd", "i8"),                                 # socket; -1: none
     ("headers_at", "i8"),                         # BATCH struct mmsghdr to receive with
     ("next", "i8"),                               # number this line's next packet should begin with; 0: it has said nothing yet
-    ("holes", span_dtype),                        # hole_dtype, HOLES of them
-    ("hole", "i8"),                               # which is used next
+    ("missed", span_dtype),                       # missed_dtype, MISSED of them: number n in row n & (MISSED - 1)
     ("claimed", "i8"),                            # end of the last packet that was doubted
     ("claims", "i8"),                             # packets in a row that agree with it
+    ("pad0", "i8"),
 ])  # fmt: skip
 
 SNAPSHOT_NONE, SNAPSHOT_WANTED, SNAPSHOT_READY, SNAPSHOT_FAILED, SNAPSHOT_CLEARING, SNAPSHOT_APPLYING = range(6)

@@ -26,8 +26,8 @@ none, the host is asked to change over: books cleared, sequence 1.
 A sequence number is believed up to SEQUENCE_MAX. Heartbeats alone never move `expected`. A number more than JUMP ahead of all that
 is known is believed when CLAIMS packets in a row of one line agree on it: a single forged packet makes no gap.
 
-Each line's own losses are counted by its own numbers (`follow_line`): a late packet closes the hole it left, a repeated one closes
-nothing. The receipt of each first copy is kept for a while, so that the second tells by how much its line was behind.
+Each line's own losses are counted by its own numbers (`follow_line`): what comes late is taken off again, what comes twice is not.
+The receipt of each first copy is kept for a while, so that the second tells by how much its line was behind.
 """
 
 from hftd.core.atomics import tsc
@@ -42,7 +42,7 @@ from hftd.feed.memory import LINE_R, book_dtype, feed_counters_dtype
 from hftd.feed.state import (
     BATCH,
     DOES_EMIT,
-    HOLES,
+    MISSED,
     PACKET_ROOM,
     SINK_RING,
     SNAPSHOT_APPLYING,
@@ -53,10 +53,10 @@ from hftd.feed.state import (
     SNAPSHOT_WANTED,
     STAMPS,
     feed_agent_dtype,
-    hole_dtype,
     kind_dtype,
     line_dtype,
     listed_dtype,
+    missed_dtype,
     stamp_dtype,
     ticket_dtype,
     waiting_dtype,
@@ -160,34 +160,22 @@ def follow_line(agent, line, sequence, end):
     apart()
     mine = line_at(agent, line)
     lost_at = agent.counters_at + LOST + 8 * line
-    holes = span(mine.holes)
+    missed = span(mine.missed)
     if mine.next == 0:
         mine.next = end
         return
     if sequence > mine.next:
-        hole = row(holes, mine.hole, hole_dtype)
-        mine.hole = (mine.hole + 1) & (HOLES - 1)
-        hole.first = mine.next
-        hole.end = sequence
+        for number in range(max(mine.next, sequence - MISSED), sequence):
+            row(missed, number & (MISSED - 1), missed_dtype).number = number
         store64(lost_at, load64(lost_at) + sequence - mine.next)
         mine.next = end
         return
     filled = 0
-    for i in range(HOLES):
-        hole = row(holes, i, hole_dtype)
-        first, last = max(hole.first, sequence), min(hole.end, end)
-        if first < last:
-            filled += last - first
-            if hole.first < first and last < hole.end:
-                other = row(holes, mine.hole, hole_dtype)
-                mine.hole = (mine.hole + 1) & (HOLES - 1)
-                other.first = last
-                other.end = hole.end
-                hole.end = first
-            elif hole.first < first:
-                hole.end = first
-            else:
-                hole.first = last
+    for number in range(sequence, min(end, mine.next)):
+        place = row(missed, number & (MISSED - 1), missed_dtype)
+        if place.number == number:
+            place.number = 0
+            filled += 1
     if filled > 0:
         store64(lost_at, load64(lost_at) - filled)
         bump(agent.counters_at + LATE + 8 * line)
