@@ -229,7 +229,8 @@ CAP_NET_ADMIN, CAP_IPC_LOCK, CAP_SYS_NICE = 12, 14, 23
 def processor(host: Host, plan: Plan) -> list[Row]:
     """Cores, what else runs on them, and how fast they wake up."""
     rows: list[Row | None] = [_layout(plan), *_isolation(host, plan), *_siblings(host, plan)]
-    rows += [_governor(host, plan), _idle(host, plan), _irqs(host, plan), _workqueues(host, plan), _watchdog(host), _quota(host), *_real_time(host, plan)]
+    rows += [_governor(host, plan), _idle(host, plan)]
+    rows += [_irqs(host, plan), _workqueues(host, plan), _watchdog(host), _quota(host), *_real_time(host, plan)]
     return [row for row in rows if row]
 
 
