@@ -12,6 +12,7 @@ Nothing is in /dev/shm: any number of these run beside a daemon.
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import mmap
 import signal
@@ -247,7 +248,10 @@ class Desk:
             for at, size in source.chunks():
                 if not pace.active and self.take is None:
                     self._look(stop, seconds)
+                    if seq == 1:
+                        state["first"] = stamp_at(at)
                     seq += int(run_whole(self.handle, at, size, seq))
+                    state["now"] = self.handle["ts_event"]
                     continue
                 state["at"], state["end"] = at, at + size
                 why = -1
@@ -403,6 +407,11 @@ class Desk:
                 values = [round(value * 1e9 / int(self.clock["hz"])) for value in percentiles(rows[index], (50, 99, 100))]
                 found[name] = dict(zip(("count", "p50", "p99", "max"), (int(rows[index]["count"]), *values), strict=True))
         return found
+
+
+def stamp_at(at: int) -> int:
+    """Return the stamp of the framed message at an address, ns since the venue's midnight."""
+    return int.from_bytes(ctypes.string_at(at + 7, 6), "big")
 
 
 def orders_in_capture(source: CaptureFile) -> int:

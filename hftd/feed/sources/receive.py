@@ -7,7 +7,7 @@ Sockets give the payload and not the frame, so the headers are made anew: addres
 
 The stamp is the network card's where it gave one, else the kernel's own at reception; a datagram with neither gets the time of the
 system's clock and is counted. `record_lines` never waits. It takes a batch of every line and writes them in the order of their
-stamps, so that a replay meets the lines as they came; what arrives while it looks at the next line is the next call's.
+stamps, the youngest only at a later call, so that a replay meets the lines as they came. (A line itself is always in order.)
 """
 
 from hftd.core.jit import hot, leaf
@@ -34,6 +34,12 @@ ROOM = 9216
 
 CONTROL = 256
 """Bytes of control messages of a datagram."""
+
+HOLD_NS = 50_000
+"""How old a datagram must be to be written: the kernel stamps first and hands over later, so that a line may hide an older one."""
+
+OTHER_CLOCK_NS = 1_000_000_000
+"""Stamps further ahead of the system's clock than this are of another clock, and are not waited for."""
 
 NAME = 16
 MSGHDR = 64
@@ -234,14 +240,26 @@ def write_datagram(recorder, line, which, ns):
 
 @hot
 def record_lines(recorder):
-    """Take a batch of every line and write them by their stamps; return how many. Nothing where the buffer lacks the room."""
+    """Take a batch of every line and write what is old enough by its stamps; return how many were taken, written, or wait.
+
+    0: there is nothing to do, or the buffer lacks the room. A line whose batch is not written yet is not asked for more, and no
+    line is written beyond the last stamp that such a line is known to have.
+    """
     lines = span(recorder.lines)
     if recorder.out + lines.count * BATCH * BLOCK_MAX > recorder.out_end:
         return 0
-    taken = 0
+    until = recorder.now_ns - HOLD_NS
+    left = 0
     for which in range(lines.count):
-        taken += receive_batch(recorder, row(lines, which, recorded_line_dtype), which)
-    for _ in range(taken):
+        line = row(lines, which, recorded_line_dtype)
+        whole = 0
+        if line.done == line.got:
+            whole = 1 if receive_batch(recorder, line, which) < BATCH else 0
+        if whole == 0:
+            until = min(until, load64(recorder.stamps_at + (which * BATCH + line.got - 1) * 8))
+        left += line.got - line.done
+    work = left
+    while left > 0:
         first, earliest = -1, 0
         for which in range(lines.count):
             line = row(lines, which, recorded_line_dtype)
@@ -249,5 +267,8 @@ def record_lines(recorder):
                 ns = load64(recorder.stamps_at + (which * BATCH + line.done) * 8)
                 if first < 0 or ns < earliest:
                     first, earliest = which, ns
+        if earliest > until and earliest < recorder.now_ns + OTHER_CLOCK_NS:
+            break
         write_datagram(recorder, row(lines, first, recorded_line_dtype), first, earliest)
-    return taken
+        left -= 1
+    return work

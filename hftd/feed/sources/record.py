@@ -51,8 +51,8 @@ FLUSH_BYTES, FLUSH_S = 1 << 20, 0.2
 """A buffer goes to the writer once it holds so much, or is so old; what is left of it takes a batch of every line."""
 
 WAIT_MS = 20
-LAST_ROUNDS = 64
-"""Batches of each line still taken after a stop: what the kernel held already."""
+LAST_S = 0.1
+"""How long after a stop what the kernel held already is still taken, at most."""
 
 SO_TIMESTAMPNS, SO_TIMESTAMPING, SO_MEMINFO = 35, 37, 55
 WANTED_STAMPS = (1 << 2) | (1 << 3) | (1 << 4) | (1 << 6)
@@ -199,7 +199,7 @@ class Recording:
             waiting.register(made, select.POLLIN)
         writer.start()
         begun = flushed = time.monotonic()
-        ended, rounds = "", 0
+        ended, stopping = "", 0.0
         try:
             with stop_signals() as stop:
                 if ready:
@@ -221,8 +221,8 @@ class Recording:
                     if not ended and (stop or (seconds and now - begun >= seconds)):
                         ended = "stopped" if stop else "time"
                     if ended:
-                        rounds += 1
-                        if got == 0 or rounds >= LAST_ROUNDS:
+                        stopping = stopping or now
+                        if got == 0 or now - stopping > LAST_S:
                             break
                     elif got == 0:
                         waiting.poll(WAIT_MS)
