@@ -16,11 +16,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hftd.control.config import ConfigError
 from hftd.core import clock as clocks
 from hftd.core.memory import address
 from hftd.msg.enums import BookState, EventKind
 from hftd.sim.loop import cycle
-from hftd.sim.options import Options, check
+from hftd.sim.options import Options, SimError, check
 from hftd.sim.server import Server, warm
 from hftd.sim.wire import beat_both
 from hftd.venues.nasdaq.itchfeed import apply_run
@@ -64,7 +65,11 @@ class Session:
             line_a=line_a, line_b=line_b, request_port=request, glimpse_port=glimpse, ouch_port=ouch, fast=True, rate=run.rate,
             messages=run.messages, symbols=SYMBOLS, seed=seed + 1, spin=True, **run.faults,
         )))  # fmt: skip
-        self.server.open()
+        try:
+            self.server.open()
+        except SimError:
+            self.close()
+            raise
         self.x = self.server.exchange.x
         warm(self.server.exchange)
         self.listening = True
@@ -201,7 +206,7 @@ def loss_on_both(rng: random.Random) -> Run:
 
 
 def _silences(first: int, length: int, pause: int, between: float, times: int = 100) -> Callable[[Session, int], None]:
-    """Both lines lose everything from message `first` on, for at least `length` messages, and again after `pause`; `between` % else."""
+    """Both lines lose everything from message `first` on, for `length` messages at least, again after `pause`; `between` % else."""
     state = {"until": 0, "next": first, "times": times}
 
     def during(session: Session, published: int) -> None:
@@ -307,7 +312,13 @@ CASES = {case.__name__: case for case in (
 
 def play(name: str, seed: int) -> Counter:
     """Run one case from one seed; return the feed's counters. Raises AssertionError."""
-    session = Session(CASES[name](random.Random(f"{name} {seed}")), seed)
+    for left in range(4, -1, -1):
+        try:
+            session = Session(CASES[name](random.Random(f"{name} {seed}")), seed)
+            break
+        except (ConfigError, SimError):               # somebody else took a port that was free
+            if left == 0:
+                raise
     try:
         session.play()
         session.check()

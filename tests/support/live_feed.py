@@ -55,7 +55,14 @@ class Live:
         self.memory = shared.create(self.config, 1)
         clocks.calibrate(self.memory["control"]["clock"][0], 0.002)
         self.agent = FeedAgent(self.config, self.memory)
-        self.agent.prepare(False)
+        try:
+            self.agent.prepare(False)
+        except BaseException:                         # a port that was free a moment ago is not
+            self.agent.close()
+            for one in (*self.servers, self.out):
+                one.close()
+            self.memory.unlink()
+            raise
 
     def close(self) -> None:
         """Give everything back."""

@@ -397,9 +397,10 @@ def row_at(order, index):
     return order.base + index * WAITING_BYTES
 
 
-@leaf
+@hot
 def drain(agent, now):
     """Apply the waiting packets whose turn it is; return how many were taken off the queue."""
+    apart()
     order, tickets = span(agent.order), span(agent.free_buffers)
     taken = 0
     while agent.first < agent.beyond and taken < BATCH:
@@ -424,9 +425,10 @@ def drain(agent, now):
 # ---------------------------------------------------------------- recovery
 
 
-@leaf
+@hot
 def has_room(agent, now):
     """Tell whether the ring has room for recovered events; after a time-out's length of waiting the slowest is detached."""
+    apart()
     if agent.sink != SINK_RING or agent.recovering == 0:
         return True
     wanted = min(ROOM_TO_RECOVER, (agent.md.mask + 1) >> 1)
@@ -443,9 +445,10 @@ def has_room(agent, now):
     return False
 
 
-@leaf
+@hot
 def set_all(agent, before, after):
     """Give every announced book that is in state `before` the state `after`, and say so."""
+    apart()
     instruments, books = span(agent.instruments), span(agent.quotes)
     for index in range(agent.used):
         if row(instruments, index, instrument_dtype).flags & INSTRUMENT_ANNOUNCED != 0 and index < books.count:
