@@ -5,7 +5,8 @@
       -> unlink
 
 Everything is compiled before the first fork; a child is ready in milliseconds and never compiles. A role that dies is started
-again, at most RESTARTS times in RESTART_WINDOW_S; its places on the rings are freed meanwhile, so that nobody waits for the dead.
+again, at most RESTARTS times in RESTART_WINDOW_S; its place on the market data ring is freed
+meanwhile, so that the feed never waits; the rings that carry orders and reports keep theirs, and it misses nothing.
 If this process is killed the children see it within a millisecond: the gateway cancels everything and logs out, and the
 recorder, last, removes the shared memory.
 """
@@ -236,12 +237,10 @@ class Supervisor:
         return ended
 
     def _free_places(self, pid: int) -> None:
-        for name in self.memory.names():
-            if name.startswith("ring."):
-                consumers = self.memory[name]["control"][0]["consumers"]
-                for consumer in consumers:
-                    if int(consumer["pid"]) == pid:
-                        consumer["state"] = ring.FREE
+        """Let the feed go on without a dead consumer. Every other ring keeps its place: who comes back wants what it missed."""
+        for consumer in self.memory["ring.md"]["control"][0]["consumers"]:
+            if int(consumer["pid"]) == pid:
+                consumer["state"] = ring.FREE
 
     # ------------------------------------------------------------ phases
 

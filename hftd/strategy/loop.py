@@ -123,14 +123,15 @@ def strategy_turn(agent, now):
         consumer = agent.reports if source == 0 else agent.denials
         while ready(consumer):
             report = take(consumer, report_dtype)
-            if strategy_of(report.cl_ord_id) == agent.index and apply_report(agent, report) != 0:
+            ts_recv = report.ts_recv
+            mine = strategy_of(report.cl_ord_id) == agent.index and apply_report(agent, report) != 0
+            done(consumer)                        # one by one, before the callback: a restart goes on after what was applied
+            if mine:
                 store_relaxed(counters, "reports", counters.reports + 1)
                 if HAS_REPORT:
                     before = agent.intents.tail
-                    ts_recv = report.ts_recv
                     on_report(make_context(agent, ts_recv, 0), agent.fill)
                     decided(agent, before, ts_recv, 0)
-            done(consumer)                        # one by one: a restart goes on after the last report that was applied
             work += 1
 
     books = span(agent.books)
