@@ -1,7 +1,5 @@
 """sim, demo, books: markets and recorded data."""
 
-from hftd.cli.daemon import config_argument  # noqa: F401
-
 
 def add(commands) -> None:
     """Add the commands of this file."""

@@ -269,7 +269,7 @@ class Session:
             "data": str(self.options.data or f"synthetic, seed {self.options.seed}"),
             "layout": place(self.config).layout,
             "messages": found["feed"]["messages"],
-            "book_updates": found["feed"].get("book_updates", found["feed"]["events"]),
+            "book_updates": found["feed"]["book_updates"],
             "orders": sum(row["orders"] for row in venue.values()),
             "fills": sum(row["fills"] for row in venue.values()),
             "positions": positions(memory),

@@ -14,7 +14,7 @@ from hftd.msg.enums import AgentState, BookState, LogCode, Reason, RunState, Tra
 from hftd.msg.records import quote_dtype
 from hftd.shm import map as shared
 from hftd.shm import ring
-from hftd.shm.counters import DOC, values
+from hftd.shm.counters import values
 from hftd.shm.errlog import ROWS
 from hftd.shm.histogram import percentiles
 from hftd.venues.nasdaq.itch50 import symbol_to_text
@@ -177,8 +177,3 @@ def trading_words(memory: shared.Memory, instrument: int) -> str:
     """Return 'LIVE, TRADING' and the like."""
     cell = quote(memory, instrument)
     return f"{BookState(int(cell['state'])).name}, {TradingState(int(cell['trading'])).name}"
-
-
-def explain(block: str) -> dict[str, str]:
-    """Return what each counter of a block counts."""
-    return DOC.get(block.split(".")[0], {})

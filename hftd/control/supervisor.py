@@ -322,8 +322,7 @@ class Supervisor:
             time.sleep(TICK_S)
         self._kill_rest()
         self.run_words["state"] = int(RunState.STOPPED)
-        bad = {name: code for name, code in self._exit.items() if code not in (0,)}
-        return 1 if self.failures or bad else 0
+        return 1 if self.failures or any(self._exit.values()) else 0
 
     def _kill_rest(self) -> None:
         for pid, (_, _, name) in list(self.children.items()):
