@@ -15,6 +15,7 @@ import warnings
 from numba import config, njit, types
 from numba.core.errors import NumbaExperimentalFeatureWarning
 
+from hftd.core import calls
 from hftd.core.cache import SealedCache
 
 INTERPRETED = bool(config.DISABLE_JIT)
@@ -26,6 +27,7 @@ CHECKED = os.environ.get("HFTD_CHECKED", "") not in ("", "0")
 # a wire message passes for its own header (record sub-typing), on purpose
 warnings.filterwarnings("ignore", message=".*has been considered a subtype.*", category=NumbaExperimentalFeatureWarning)
 
+calls.install()
 _registry: list = []
 
 

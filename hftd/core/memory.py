@@ -220,6 +220,8 @@ else:
 
 # ---------------------------------------------------------------- cold: making memory
 
+HUGE_PAGE = 2 << 20
+
 
 def records(dtype: np.dtype, count: int) -> np.ndarray:
     """Return `count` zeroed records of private memory, each line-aligned where the dtype's size allows it."""
@@ -230,8 +232,9 @@ def records(dtype: np.dtype, count: int) -> np.ndarray:
 
 
 def block(size: int, huge: bool = False) -> mmap.mmap:
-    """Return `size` bytes of private, zeroed, prefaulted memory outside Python's heap; `huge` advises 2 MiB pages."""
-    made = mmap.mmap(-1, max(size, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    """Return `size` bytes of private, zeroed, prefaulted memory outside Python's heap; `huge` advises 2 MiB pages, and fills them."""
+    unit = HUGE_PAGE if huge else mmap.PAGESIZE       # a whole number of large pages is also laid on their boundary
+    made = mmap.mmap(-1, max(-(-size // unit), 1) * unit, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if huge and hasattr(mmap, "MADV_HUGEPAGE"):
         made.madvise(mmap.MADV_HUGEPAGE)
     prefault(made)

@@ -1,25 +1,28 @@
 """The book engine: order-by-order books with price-time priority, for every followed instrument.
 
-    book.sides[side] ─▶ slots: [ px, level | px, level | … | px, level ]   sorted, the best at the end, asks negated
+    book.sides[side] ─▶ slots: [ px, level | px, level | … | px, level ]      sorted, the best at the end, asks negated
                                                │
-                        levels: [ px, total, orders, oldest ──▶ order ◀──▶ order ◀──▶ order ── youngest ]
+                levels: [ px, total, orders, oldest ──▶ order ◀──▶ order ◀──▶ order ── youngest ]
 
-One code path serves both sides: an ask's price is negated in its level and slot, so that better is always greater and the best is
-always last. Orders carry the row of their level, so executions, cancels and deletes search nothing; only a new price does, from
-the best backwards, where almost all of the flow is, and by halving where it is further than SCAN levels away. How deep an order
-goes in is a coin toss to the branch predictor, so SCAN levels are compared and moved at once, without a loop: each block of
-entries has SCAN entries of the lowest price below it and SCAN spare ones above. For the same reason row 0 of the orders takes
-the writes that concern no order.
+One code path serves both sides: an ask's price is negated in its level, so that better is always greater and the best is always
+last. An order carries the row of its level, so executions, cancels and deletes search nothing; only a new price does, from the best
+backwards, where almost all of the flow is. How deep an order goes in is a coin toss to the branch predictor, so LANES levels are
+compared and moved at once, without a loop, and what lies deeper is found by halving. Each block of entries therefore has LANES of
+the lowest price below it and LANES spare ones above:
 
-    block in slots:   | SCAN × lowest price | start: worst … best | free | SCAN spare |
+    block:   | LANES × lowest price | start: worst … best | free | LANES spare |
+
+An order that leaves writes to both its neighbours, without asking whether it has any: row 0 of the orders takes the writes that
+concern no order. Nothing waits for those writes, wherever in memory they go.
 
 Storage is fixed: orders, levels and side arrays come from pools made at start. A side that outgrows its block takes one twice as
 large and gives the old one back to its size class. A full pool refuses the order: counted by the caller, and the book is STALE.
 
-Invariants, which the naive twin in the tests checks after every message: a level's total and count are those of its queue; no
-level is empty; a side is strictly ascending; every order is found under its reference and stands in one queue.
-After PEERS' measurements of charles-cooper/itch-order-book and itch-book; turned down: trees (pointer chasing), a price ladder
-(memory by price range, and venues with eight decimals).
+Invariants, which the naive twin in the tests checks after every message: a level's total and count are those of its queue; no level
+is empty; a side is strictly ascending; every order is found under its reference and stands in one queue.
+After PEERS' measurements of charles-cooper/itch-order-book and itch-book; turned down: queues as arrays inside
+the levels (a third of the lines for many symbols, but whether an order stands in the level's own line is one more coin toss), trees
+(pointer chasing), a price ladder (memory by price range, and venues with eight decimals).
 """
 
 from collections import namedtuple
@@ -27,19 +30,15 @@ from collections import namedtuple
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
 from hftd.core.libc import memmove
-from hftd.core.memory import row, span, span_dtype
+from hftd.core.memory import load64, row, span, span_dtype, store64
 from hftd.feed.apart import apart
-from hftd.feed.memory import SIDE_ROOM, book_dtype, level_dtype, slot_dtype
-from hftd.feed.moves import move128
+from hftd.feed.memory import LANES, SIDE_ROOM, book_dtype, level_dtype, slot_dtype
+from hftd.feed.moves import count_above, move_slots
 from hftd.feed.orders import enter_order, find_order, head_dtype, leave_order, resting_dtype
-from hftd.shm.pool import give_row, pool_dtype, take_row
-
-SCAN = 8
-"""Levels compared at once, from the best; and moved at once, where a level comes or goes."""
-LOWEST = -(1 << 63)
-
+from hftd.shm.pool import give_row, pool_dtype, reset_arena, take_row
 
 SLOT_BYTES = slot_dtype.itemsize
+LOWEST = -(1 << 31)
 BLOCK_CLASSES = 32
 block_class_dtype = layout("block_class", 8, [("free", "i8")])  # first free block of the class: its first entry + 1; 0: none
 
@@ -52,7 +51,8 @@ engine_dtype = layout("engine", 256, [
     ("books", span_dtype),                        # book_dtype, segment `books`
     ("mask", "i8"),                               # heads - 1
     ("slots_fresh", "i8"),                        # first entry of `slots` never handed out
-    ("pad", ("i8", (6,))),
+    ("newest", "i8"),                             # the greatest reference added so far
+    ("pad", ("i8", (5,))),
 ])  # fmt: skip
 
 Tables = namedtuple("Tables", "heads orders levels slots books mask")
@@ -70,15 +70,21 @@ def tables(engine):
     )
 
 
+# ---------------------------------------------------------------- a side: levels by price
+
+
+@leaf
+def last_word(px):
+    """Return the greatest word that a slot of price `px` can be."""
+    return (px << 32) | 0xFFFFFFFF
+
+
 @leaf
 def find_place(t, side, px):
     """Return the position of the last level of a side that is not better than `px`; -1 when all are. side: side_dtype record."""
-    last = side.start + side.count - 1
-    better = 0
-    for i in range(SCAN):
-        better += 1 if row(t.slots, last - i, slot_dtype).px > px else 0
+    better = count_above(t.slots.base + SLOT_BYTES * (side.start + side.count - LANES), last_word(px))
     place = side.count - 1 - better
-    if better == SCAN:
+    if better == LANES:
         low = -1                                      # not better, as far as we know
         while low < place:
             middle = (low + place + 1) >> 1
@@ -87,6 +93,16 @@ def find_place(t, side, px):
             else:
                 low = middle
     return place
+
+
+@leaf
+def shift_entries(t, at, by, better):
+    """Move the `better` entries from position `at` on by `by` places, 1 or -1."""
+    slots = t.slots.base + SLOT_BYTES * at
+    if better <= LANES:
+        move_slots(slots + SLOT_BYTES * by, slots)
+    else:
+        memmove(slots + SLOT_BYTES * by, slots, SLOT_BYTES * better)
 
 
 @leaf
@@ -108,25 +124,33 @@ def open_level(engine, t, side, place, px, instrument, which):
     level.orders = 0
     level.instrument = instrument
     level.side = which
-    at = t.slots.base + (side.start + place + 1) * SLOT_BYTES
+    at = side.start + place + 1
     better = side.count - place - 1
-    if better <= SCAN:
-        move128(at + SLOT_BYTES, at)
-    else:
-        memmove(at + SLOT_BYTES, at, better * SLOT_BYTES)
-    slot = row(t.slots, side.start + place + 1, slot_dtype)
-    slot.px = px
-    slot.level = index
+    shift_entries(t, at, 1, better)
+    store64(t.slots.base + SLOT_BYTES * at, (px << 32) | index)
     side.count += 1
+    side.best = index if better == 0 else side.best
     return index
+
+
+@leaf
+def close_level(engine, t, side, index):
+    """Take the empty level `index` out of its side and give its row back; the row's px and zero total stay readable."""
+    place = find_place(t, side, row(t.levels, index, level_dtype).px)
+    at = side.start + place
+    better = side.count - 1 - place
+    shift_entries(t, at + 1, -1, better)
+    side.count -= 1
+    if better == 0:
+        side.best = row(t.slots, at - 1, slot_dtype).level * 1 if place > 0 else 0
+    give_row(engine.levels, t.levels, index, level_dtype)
 
 
 @hot
 def grow_side(engine, side):
     """Move a side to a block twice as large. False when there is none."""
     apart()
-    slots = span(engine.slots)
-    blocks = span(engine.blocks)
+    slots, blocks = span(engine.slots), span(engine.blocks)
     wanted, size = 0, SIDE_ROOM
     while size <= side.room:
         wanted += 1
@@ -136,52 +160,43 @@ def grow_side(engine, side):
         block = row(blocks, size_class, block_class_dtype)
         if block.free != 0:
             at = block.free - 1
-            block.free = row(slots, at, slot_dtype).level
+            block.free = load64(slots.base + SLOT_BYTES * at)
             size = SIDE_ROOM << size_class
             break
     if at < 0:
-        if engine.slots_fresh + size + 2 * SCAN > slots.count:
+        if engine.slots_fresh + size + 2 * LANES > slots.count:
             return False
-        at = engine.slots_fresh + SCAN
-        engine.slots_fresh += size + 2 * SCAN
-        for i in range(SCAN):
+        at = engine.slots_fresh + LANES
+        engine.slots_fresh += size + 2 * LANES
+        for i in range(LANES):
             row(slots, at - 1 - i, slot_dtype).px = LOWEST
     if side.room > 0:
-        memmove(slots.base + at * SLOT_BYTES, slots.base + side.start * SLOT_BYTES, side.count * SLOT_BYTES)
+        memmove(slots.base + SLOT_BYTES * at, slots.base + SLOT_BYTES * side.start, SLOT_BYTES * side.count)
         given, old_class = SIDE_ROOM, 0
         while given < side.room:
             given += given
             old_class += 1
         block = row(blocks, old_class, block_class_dtype)
-        row(slots, side.start, slot_dtype).level = block.free
+        store64(slots.base + SLOT_BYTES * side.start, block.free)
         block.free = side.start + 1
     side.start = at
     side.room = size
     return True
 
 
-@leaf
-def close_level(engine, t, side, index):
-    """Take the empty level `index` out of its side and give its row back; the row's px and zero total stay readable."""
-    place = find_place(t, side, row(t.levels, index, level_dtype).px)
-    at = t.slots.base + (side.start + place) * SLOT_BYTES
-    better = side.count - 1 - place
-    if better <= SCAN:
-        move128(at, at + SLOT_BYTES)
-    else:
-        memmove(at, at + SLOT_BYTES, better * SLOT_BYTES)
-    side.count -= 1
-    give_row(engine.levels, t.levels, index, level_dtype)
+# ---------------------------------------------------------------- orders in and out
 
 
 @leaf
-def add_order(engine, t, instrument, which, ref, qty, px):
+def add_order(engine, t, instrument, which, ref, qty, px, mpid):
     """Enter an order at the back of its price level.
 
-    which: Side; px: venue scale (not negated). Returns (level, top): the level's row, or a negative code when it was refused and
+    which: Side; px: venue scale (not negated); mpid: resting_dtype has it. Returns (level, top): the level's row, or a negative code when it was refused and
     nothing changed; top is 1 when the level is the best of its side.
     """
-    if find_order(t, ref) != 0:
+    if ref > engine.newest:
+        engine.newest = ref
+    elif find_order(t, ref) != 0:
         return DUPLICATE, 0
     signed = px if which == 0 else -px
     book = row(t.books, instrument, book_dtype)
@@ -190,12 +205,8 @@ def add_order(engine, t, instrument, which, ref, qty, px):
     if index == 0:
         return ORDERS_FULL, 0
     place = find_place(t, side, signed)
-    found = 0
-    if place >= 0:
-        slot = row(t.slots, side.start + place, slot_dtype)
-        if slot.px == signed:
-            found = slot.level
-    top = 1 if place == side.count - 1 else 0
+    slot = row(t.slots, side.start + place, slot_dtype)  # below the worst one stands the lowest price there is
+    found = slot.level if slot.px == signed else 0
     if found == 0:
         found = open_level(engine, t, side, place, signed, instrument, which)
         if found < 0:
@@ -203,57 +214,55 @@ def add_order(engine, t, instrument, which, ref, qty, px):
             return found, 0
     level = row(t.levels, found, level_dtype)
     order = row(t.orders, index, resting_dtype)
+    older = level.last * 1
     order.qty = qty
     order.level = found
     order.next = 0
-    order.prev = level.last
-    row(t.orders, level.last, resting_dtype).next = index
-    level.next = index if level.last == 0 else level.next
+    order.prev = older
+    order.mpid = mpid
+    row(t.orders, older, resting_dtype).next = index
+    level.next = index if older == 0 else level.next
     level.last = index
     level.qty += qty
     level.orders += 1
     enter_order(t, ref, index)
     book.orders += 1
-    return found, top
+    return found, 1 if side.best == found else 0
 
 
 @leaf
-def reduce_order(engine, t, index, amount):
-    """Take `amount` shares off order `index`: all that it has left takes it out, and its level where it was the last.
+def remove_order(engine, t, index):
+    """Take order `index` out of its level, and the level out of its side where it was the last.
 
-    0 < amount <= the order's qty. Returns top: 1 when its level is, or was, the best of its side. The level's row stays readable
-    until the next order is added: px, total and count after the change.
+    Returns top: 1 when its level is, or was, the best of its side. The level's row stays readable until the next order is added:
+    px, total and count after the change.
     """
     order = row(t.orders, index, resting_dtype)
-    found = order.level
+    found = order.level * 1
     level = row(t.levels, found, level_dtype)
     book = row(t.books, level.instrument, book_dtype)
     side = book.sides[level.side]
-    top = 1 if row(t.slots, side.start + side.count - 1, slot_dtype).level == found else 0
-    level.qty -= amount
-    if amount < order.qty:
-        order.qty -= amount
-        return top
-    older, younger = order.prev, order.next
+    top = 1 if side.best == found else 0
+    level.qty -= order.qty
+    older, younger = order.prev * 1, order.next * 1
     row(t.orders, older, resting_dtype).next = younger  # row 0 takes what concerns no order
     row(t.orders, younger, resting_dtype).prev = older
     level.next = younger if older == 0 else level.next
     level.last = older if younger == 0 else level.last
-    level.orders -= 1
+    left = level.orders - 1
+    level.orders = left
     book.orders -= 1
     leave_order(t, order.ref, index)
     give_row(engine.orders, t.orders, index, resting_dtype)
-    if level.orders == 0:
+    if left == 0:
         close_level(engine, t, side, found)
     return top
 
 
 @leaf
-def best(t, side):
-    """Return the row of a side's best level, or 0 when it is empty. side: side_dtype record."""
-    if side.count == 0:
-        return 0
-    return row(t.slots, side.start + side.count - 1, slot_dtype).level
+def best(book, which):
+    """Return the row of the best level of a side, or 0 when it is empty. which: Side."""
+    return book.sides[which].best * 1
 
 
 @leaf
@@ -268,18 +277,16 @@ def clear_books(engine):
         book.orders = 0
         for which in range(2):
             side = book.sides[which]
-            side.start = SCAN
+            side.start = LANES
             side.count = 0
             side.room = 0
+            side.best = 0
         book.version += 1
     for size_class in range(engine.blocks.count):
         row(span(engine.blocks), size_class, block_class_dtype).free = 0
-    engine.slots_fresh = 2 * SCAN
-    for i in range(SCAN):
+    engine.slots_fresh = 2 * LANES
+    for i in range(LANES):
         row(t.slots, i, slot_dtype).px = LOWEST
-    engine.orders.free = 0
-    engine.orders.fresh = 1
-    engine.orders.used = 0
-    engine.levels.free = 0
-    engine.levels.fresh = 1
-    engine.levels.used = 0
+    reset_arena(engine.orders)
+    reset_arena(engine.levels)
+    engine.newest = -(1 << 63)

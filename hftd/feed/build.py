@@ -8,6 +8,7 @@ no message meets a page fault.
 import numpy as np
 
 from hftd.core.jit import hot
+from hftd.core.layout import PAIR
 from hftd.core.memory import address, block, records, set_span
 from hftd.feed.book import BLOCK_CLASSES, block_class_dtype, clear_books
 from hftd.feed.memory import (
@@ -22,12 +23,14 @@ from hftd.feed.memory import (
 from hftd.feed.orders import head_dtype, resting_dtype
 from hftd.feed.state import (
     LOCATES,
+    LOOKS,
     MISSED,
     SINK_NONE,
     STAMPS,
     feed_agent_dtype,
     kind_dtype,
     listed_dtype,
+    look_dtype,
     missed_dtype,
     stamp_dtype,
     standing_dtype,
@@ -49,10 +52,18 @@ class Table:
         self.rows: np.ndarray = raw.view(dtype)
 
 
-def private(dtype: np.dtype, count: int) -> Table:
-    """Return a table in private, touched memory, on huge pages where it is large enough for them."""
-    memory = block(count * dtype.itemsize, huge=count * dtype.itemsize >= 2 << 20)
-    return Table(dtype, count, address(memory), memory)
+def private(**wanted: tuple[np.dtype, int]) -> dict[str, Table]:
+    """Return tables, each of so many rows of a dtype, in one piece of private, touched memory.
+
+    One piece, so that the small ones share large pages too: a book of two instruments lies in one page and not in eighty.
+    """
+    sizes = [-(-count * dtype.itemsize // PAIR) * PAIR for dtype, count in wanted.values()]
+    memory = block(sum(sizes), huge=True)
+    at, made = address(memory), {}
+    for (name, (dtype, count)), size in zip(wanted.items(), sizes):
+        made[name] = Table(dtype, count, at, memory)
+        at += size
+    return made
 
 
 def shared(segment, part: str) -> Table:
@@ -63,16 +74,16 @@ def shared(segment, part: str) -> Table:
 
 def private_tables(instruments: int, levels: int) -> dict[str, Table]:
     """Return what the live agent finds in the segments `market` and `books`, in private memory."""
-    return {
-        "instruments": private(instrument_dtype, instruments),
-        "quotes": private(quote_dtype, instruments),
-        "counters": private(feed_counters_dtype, 1),
-        "histograms": private(histogram_dtype, len(HISTOGRAMS)),
-        "types": private(type_count_dtype, 256),
-        "books": private(book_dtype, instruments),
-        "levels": private(level_dtype, levels),
-        "slots": private(slot_dtype, slots_for(instruments, levels)),
-    }
+    return private(
+        instruments=(instrument_dtype, instruments),
+        quotes=(quote_dtype, instruments),
+        counters=(feed_counters_dtype, 1),
+        histograms=(histogram_dtype, len(HISTOGRAMS)),
+        types=(type_count_dtype, 256),
+        books=(book_dtype, instruments),
+        levels=(level_dtype, levels),
+        slots=(slot_dtype, slots_for(instruments, levels)),
+    )
 
 
 @hot
@@ -89,33 +100,38 @@ class Build:
         self.symbols = symbols
         self.memory: list = []
         heads = 2 << max(orders_max - 1, 1).bit_length()
-        self.heads = private(head_dtype, heads)
-        self.orders = private(resting_dtype, orders_max + 1)
-        self.listed = private(listed_dtype, LOCATES)
-        self.kinds = private(kind_dtype, 256)
-        self.standings = private(standing_dtype, tables["instruments"].count)
-        self.blocks = private(block_class_dtype, BLOCK_CLASSES)
-        fill_kinds(self.kinds.rows)
+        self.own = own = private(
+            kinds=(kind_dtype, 256),
+            looks=(look_dtype, LOOKS),
+            blocks=(block_class_dtype, BLOCK_CLASSES),
+            standings=(standing_dtype, tables["instruments"].count),
+            listed=(listed_dtype, LOCATES),
+            stamps=(stamp_dtype, STAMPS),
+            missed=(missed_dtype, 3 * MISSED),
+            heads=(head_dtype, heads),
+            orders=(resting_dtype, orders_max + 1),
+        )
+        self.orders = own["orders"]
+        fill_kinds(own["kinds"].rows)
         self._agents = records(feed_agent_dtype, 1)
         agent = self.agent = self._agents[0]
         engine = agent["engine"]
         open_pool(engine["orders"], self.orders.base, self.orders.count)
         open_pool(engine["levels"], tables["levels"].base, tables["levels"].count)
-        for name, table in (("heads", self.heads), ("blocks", self.blocks), ("slots", tables["slots"]), ("books", tables["books"])):
-            set_span(engine[name], table.base, table.count)
+        for name in ("heads", "blocks"):
+            set_span(engine[name], own[name].base, own[name].count)
+        for name in ("slots", "books"):
+            set_span(engine[name], tables[name].base, tables[name].count)
         engine["mask"] = heads - 1
-        for name in ("listed", "kinds", "standings"):
-            table = getattr(self, name)
-            set_span(agent[name], table.base, table.count)
+        for name in ("listed", "kinds", "standings", "looks", "stamps"):
+            set_span(agent[name], own[name].base, own[name].count)
         for name in ("types", "instruments", "quotes"):
             set_span(agent[name], tables[name].base, tables[name].count)
         agent["counters_at"], agent["histograms_at"] = tables["counters"].base, tables["histograms"].base
         agent["sink"] = sink
-        self.stamps, self.missed = private(stamp_dtype, STAMPS), private(missed_dtype, 3 * MISSED)
-        set_span(agent["stamps"], self.stamps.base, STAMPS)
         for line in range(3):
             agent["lines"][line]["fd"] = -1
-            set_span(agent["lines"][line]["missed"], self.missed.base + line * MISSED * missed_dtype.itemsize, MISSED)
+            set_span(agent["lines"][line]["missed"], own["missed"].base + line * MISSED * missed_dtype.itemsize, MISSED)
         self.reset(int(BookState.LIVE))
 
     @property
@@ -127,8 +143,8 @@ class Build:
         """Forget every order, instrument and sequence: as new. state: BookState of a book once it is announced."""
         agent, tables = self.agent, self.tables
         clear_all(agent)
-        self.listed.rows[:] = np.zeros(1, listed_dtype)
-        self.standings.rows[:] = np.zeros(1, standing_dtype)
+        self.own["listed"].rows[:] = np.zeros(1, listed_dtype)
+        self.own["standings"].rows[:] = np.zeros(1, standing_dtype)
         instruments = np.zeros(tables["instruments"].count, instrument_dtype)
         instruments["locate"] = -1
         for index, symbol in enumerate(self.symbols):
@@ -150,8 +166,8 @@ class Build:
             agent[name] = 0
         for line in agent["lines"]:
             line["next"] = line["claims"] = 0
-        self.missed.rows[:] = np.zeros(1, missed_dtype)
-        self.stamps.rows[:] = np.zeros(1, stamp_dtype)
+        self.own["missed"].rows[:] = np.zeros(1, missed_dtype)
+        self.own["stamps"].rows[:] = np.zeros(1, stamp_dtype)
         tables["books"].rows["lacking"] = 0
         agent["free_count"] = agent["free_buffers"]["count"]
         if not keep_counters:

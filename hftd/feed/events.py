@@ -72,7 +72,7 @@ def emit(agent, book, instrument, kind, px, qty, orders, ref, flags):
 @leaf
 def update_quote(agent, t, book, which, quote):
     """Copy the top of one side of a book to its quote cell; the caller has opened the cell. which: Side."""
-    found = best(t, book.sides[which])
+    found = best(book, which)
     px = qty = 0
     if found != 0:
         level = row(t.levels, found, level_dtype)

@@ -7,7 +7,7 @@ The feed is the only writer of all of it. A book's `version` is odd while the fe
 (`feed/view.py`). Orders are private to the feed: nobody else needs them, and they are the part that must lie on huge pages.
 """
 
-from hftd.core.layout import PAIR, layout
+from hftd.core.layout import LINE, layout
 from hftd.msg.records import instrument_dtype, quote_dtype
 from hftd.shm.counters import counters
 from hftd.shm.histogram import histogram_dtype
@@ -20,6 +20,9 @@ so what came on both during one turn counts as A's, by the time between the two 
 
 LINE_A, LINE_B, LINE_R = 0, 1, 2
 """Where a packet came in: the two multicast lines, and the retransmission socket."""
+
+LANES = 8
+"""Levels of a side compared, and moved, at once, from the best (`feed/moves.py`)."""
 
 feed_counters_dtype = counters("feed", [
     ("packets_a", "datagrams received on line A"),
@@ -92,23 +95,23 @@ feed_counters_dtype = counters("feed", [
     ("levels_peak", "most price levels in all books at once"),
 ])  # fmt: skip
 
-side_dtype = layout("side", 32, [
-    ("start", "i8"),                              # first of the side's entries in `slots`
-    ("count", "i8"),                              # levels; the best is entry start + count - 1
-    ("room", "i8"),                               # entries the side may use before it must grow; a power of two, or 0
-    ("pad0", "i8"),
+side_dtype = layout("side", 16, [
+    ("start", "i4"),                              # first of the side's entries in `slots`
+    ("count", "i4"),                              # levels; the best is entry start + count - 1
+    ("room", "i4"),                               # entries the side may use before it must grow; a power of two, or 0
+    ("best", "i4"),                               # row of the best level; 0: the side is empty
 ])  # fmt: skip
 
-book_dtype = layout("book", PAIR, [
+book_dtype = layout("book", LINE, [
     ("version", "i8"),                            # odd while the feed writes
-    ("orders", "i8"),                             # orders in this book
-    ("taints", "i8"),                             # messages that this book contradicted: how far it is to be doubted
     ("events", "i8"),                             # market events published for this instrument
     ("sides", (side_dtype, (2,))),                # buy, sell
-    ("wire_seq", "i8"),                           # the venue's number of the last message that changed it
-    ("state", "i8"),                              # BookState
-    ("lacking", "i8"),                            # 1: a store was full, so an order is missing: not LIVE until it is cleared
-    ("pad", ("i8", (1,))),
+    ("orders", "i4"),                             # orders in this book
+    ("taints", "i4"),                             # messages that this book contradicted: how far it is to be doubted
+    ("wire_seq", "u4"),                           # low 32 bits of the venue's number of the last message that changed it
+    ("state", "u1"),                              # BookState
+    ("lacking", "u1"),                            # 1: a store was full, so an order is missing: not LIVE until it is cleared
+    ("pad0", "u2"),
 ])  # fmt: skip
 
 level_dtype = layout("level", 32, [
@@ -122,10 +125,14 @@ level_dtype = layout("level", 32, [
     ("pad0", "u1"),
 ])  # fmt: skip
 
-slot_dtype = layout("book_slot", 16, [
-    ("px", "i8"),                                 # the level's px (asks negated)
-    ("level", "i8"),                              # row of `levels`
+slot_dtype = layout("book_slot", 8, [
+    ("level", "u4"),                              # row of `levels`
+    ("px", "i4"),                                 # the level's px
 ])  # fmt: skip
+"""Read as one int64, slots are in order of price. So |px| must be below PX_LIMIT: ITCH's own bound is, and a venue with eight
+decimals keeps ticks."""
+
+PX_LIMIT = 1 << 31
 
 type_count_dtype = layout("type_count", 8, [("count", "i8")])
 
@@ -136,9 +143,9 @@ SIDE_ROOM = 16
 def slots_for(instruments: int, levels: int) -> int:
     """Return entries for all sides: each side's block is at most twice its levels, blocks it has outgrown as much again.
 
-    Each block has a first size of SIDE_ROOM, and as many entries again around it.
+    A first block has SIDE_ROOM; around each block stand 2 * LANES entries, which is as much again at the worst.
     """
-    return 16 + 4 * levels + 6 * SIDE_ROOM * min(instruments, levels)
+    return 2 * LANES + 8 * levels + 2 * (SIDE_ROOM + 2 * LANES) * min(instruments, levels)
 
 
 def market_parts(config) -> list[Part]:

@@ -27,7 +27,7 @@ resting_dtype = layout("resting", 32, [
     ("next", "u4"),                               # the next younger order of its level; while free: next free row
     ("prev", "u4"),                               # the next older one
     ("chain", "u4"),                              # the next order of its slot
-    ("pad0", "u4"),
+    ("mpid", "u4"),                               # four ASCII bytes of who is behind it, as on the wire; 0: not said
 ])  # fmt: skip
 
 BLOCK_BITS = 16
@@ -44,12 +44,12 @@ def slot_of(ref, mask):
 @leaf
 def find_order(t, ref):
     """Return the row of the order `ref`, or 0. t: Tables (feed/book.py)."""
-    index = row(t.heads, slot_of(ref, t.mask), head_dtype).order
+    index = row(t.heads, slot_of(ref, t.mask), head_dtype).order * 1
     while index != 0:
         order = row(t.orders, index, resting_dtype)
         if order.ref == ref:
             break
-        index = order.chain
+        index = order.chain * 1
     return index
 
 

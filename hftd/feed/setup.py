@@ -147,8 +147,8 @@ class FeedAgent(Agent):
         agent["buffers_at"] = buffers
         for line in (LINE_A, LINE_B, LINE_R):         # only of answers is it asked who sent them
             agent["lines"][line]["headers_at"] = named if line == LINE_R else headers
-        self._order = private(waiting_dtype, feed.queue_packets)
-        self._tickets = private(ticket_dtype, feed.queue_packets)
+        waiting = private(order=(waiting_dtype, feed.queue_packets), tickets=(ticket_dtype, feed.queue_packets))
+        self._order, self._tickets = waiting["order"], waiting["tickets"]
         self._tickets.rows["buffer"] = range(feed.queue_packets)
         self._queue = block(feed.queue_packets * PACKET_ROOM, huge=True)
         set_span(agent["order"], self._order.base, feed.queue_packets)

@@ -4,7 +4,7 @@ Cold code (`feed/setup.py`, `feed/files.py`) fills it, only the feed's own loop 
 shared memory (`feed/memory.py`) or to private blocks that the owner keeps alive. Times are ticks unless a name says otherwise.
 """
 
-from hftd.core.layout import layout
+from hftd.core.layout import LINE, layout
 from hftd.core.memory import span_dtype
 from hftd.feed.book import engine_dtype
 from hftd.shm.ring import producer_dtype
@@ -20,6 +20,9 @@ STAMPS = 4096
 
 MISSED = 4096
 """Numbers a line lacks that are remembered, so that a late packet is told from a repeated one."""
+
+LOOKS = 64
+"""Messages that can be looked at ahead of their turn."""
 
 BATCH = 32
 """Datagrams taken in one receive call."""
@@ -41,6 +44,17 @@ kind_dtype = layout("kind", 4, [
 ])  # fmt: skip
 
 DOES_ADD, DOES_TAKE, DOES_EMIT = 1, 2, 4
+
+look_dtype = layout("look", LINE, [               # what looking ahead knows of a message
+    ("slot", "i8"),                               # of its reference
+    ("side_at", "i8"),                            # address of the side it adds to
+    ("word", "i8"),                               # the greatest word a slot of its price can be
+    ("top_at", "i8"),                             # address after the best slot of that side
+    ("order", "i8"),                              # first row of its slot
+    ("level", "i8"),                              # the level it takes from, or is likely to join
+    ("instrument", "i8"),
+    ("does", "i8"),                               # DOES_…
+])  # fmt: skip
 
 standing_dtype = layout("standing", 32, [
     ("trading", "i8"),                            # TradingState by the venue's trading action
@@ -89,6 +103,7 @@ feed_agent_dtype = layout("feed_agent", 1152, [
     ("instruments", span_dtype),                  # instrument_dtype, segment `market`
     ("quotes", span_dtype),                       # quote_dtype, segment `market`
     ("standings", span_dtype),                    # standing_dtype by instrument, private
+    ("looks", span_dtype),                        # look_dtype, LOOKS of them, private
     ("errors", span_dtype),                       # error_dtype, our error log
     ("counters_at", "i8"),                        # address of the feed_counters_dtype record
     ("histograms_at", "i8"),                      # address of the first histogram
@@ -154,5 +169,5 @@ feed_agent_dtype = layout("feed_agent", 1152, [
     ("snapshot_floor", "i8"),                     # `highest` when it was asked for: it will contain what is before
     ("snapshot_cleared", "i8"),                   # instruments cleared
     ("by_snapshot", "i8"),                        # 1: the gap at hand was closed by one
-    ("pad", ("i8", (6,))),
+    ("pad", ("i8", (4,))),
 ])  # fmt: skip

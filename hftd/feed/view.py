@@ -24,9 +24,8 @@ def read_sides(books: np.ndarray, levels: np.ndarray, slots: np.ndarray, instrum
         sides = []
         for which in (0, 1):
             at, count = (int(books["sides"][instrument, which][name]) for name in ("start", "count"))
-            top = slots[at + max(count - depth, 0) : at + count][::-1]
-            rows = np.array(top["level"])
-            if len(rows) and (rows.min() < 0 or rows.max() >= len(levels)):
+            rows = np.array(slots["level"][at + max(count - depth, 0) : at + count][::-1])
+            if len(rows) and rows.max() >= len(levels):
                 break                                 # torn: the side moved under us
             found = levels[rows]
             sides.append([[abs(int(level["px"])), int(level["qty"]), int(level["orders"])] for level in found])

@@ -148,11 +148,11 @@ class StrategyAgent(Agent):
             sides = []
             for side in range(2):
                 at, count = int(head["sides"][side]["start"]), int(head["sides"][side]["count"])
-                mine = np.array(slots[at : at + count]) if 0 <= at <= at + count <= len(slots) else None
-                if mine is None or np.any((mine["level"] < 0) | (mine["level"] >= len(levels))):
+                mine = np.array(slots["level"][at : at + count]) if 0 <= at <= at + count <= len(slots) else None
+                if mine is None or np.any(mine >= len(levels)):
                     break
-                rows = np.array(levels[mine["level"]])
-                sides.append((mine["px"].copy(), rows["qty"].copy(), rows["orders"].astype(np.int64)))
+                rows = np.array(levels[mine])
+                sides.append((rows["px"].copy(), rows["qty"].copy(), rows["orders"].astype(np.int64)))
             if int(theirs["version"][index]) == before and len(sides) == 2:
                 break
         else:
@@ -166,7 +166,7 @@ class StrategyAgent(Agent):
         quote = self.memory["market"]["quotes"][index : index + 1]
         book["state"], book["trading"] = int(head["state"]), int(quote["trading"][0])
         book["last_px"], book["last_qty"] = int(quote["last_px"][0]), int(quote["last_qty"][0])
-        book["skip_to"], book["dirty"], book["subscribed"] = int(head["wire_seq"]) & 0xFFFFFFFF, 1, 1
+        book["skip_to"], book["dirty"], book["subscribed"] = int(head["wire_seq"]), 1, 1
         for side, name, sign in ((0, "bid", 1), (1, "ask", -1)):
             keys, quantities, _ = sides[side]
             book[f"{name}_px"] = sign * int(keys[-1]) if len(keys) else 0

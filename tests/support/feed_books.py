@@ -58,17 +58,18 @@ class Feed:
             side = book["sides"][which]
             at, count, room = int(side["start"]), int(side["count"]), int(side["room"])
             assert 0 <= count <= room
-            entries = tables["slots"].rows[at : at + count]
-            assert np.all(np.diff(entries["px"]) > 0), "a side is strictly ascending"
+            prices, handles = (tables["slots"].rows[name][at : at + count] for name in ("px", "level"))
+            assert np.all(np.diff(prices) > 0), "a side is strictly ascending"
+            assert int(side["best"]) == (int(handles[-1]) if count else 0)
             rows = []
-            for entry in entries[::-1]:
-                level = tables["levels"].rows[int(entry["level"])]
-                assert int(level["px"]) == int(entry["px"]) and int(level["side"]) == which
+            for px, handle in zip(prices[::-1], handles[::-1]):
+                level = tables["levels"].rows[int(handle)]
+                assert int(level["px"]) == int(px) and int(level["side"]) == which
                 assert int(level["instrument"]) == instrument
                 queue, index, before = [], int(level["next"]), 0
                 while index:
                     order = orders[index]
-                    assert int(order["level"]) == int(entry["level"]) and int(order["prev"]) == before and int(order["qty"]) > 0
+                    assert int(order["level"]) == int(handle) and int(order["prev"]) == before and int(order["qty"]) > 0
                     queue.append([int(order["ref"]) & ((1 << 64) - 1), int(order["qty"])])
                     before, index = index, int(order["next"])
                 assert before == int(level["last"]) and len(queue) == int(level["orders"]) > 0

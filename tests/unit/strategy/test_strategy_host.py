@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hftd.feed.memory import level_dtype, slot_dtype
+from hftd.feed.memory import level_dtype
 from hftd.msg.enums import AgentState, BookState, DenyReason, EventKind, IntentKind, Reason
 from hftd.msg.ids import epoch_of
 from hftd.shm import ring
@@ -23,9 +23,9 @@ def fill_feed_book(desk, instrument, bids, asks, wire_seq):
     books, levels, slots = (np.asarray(desk.memory["books"][name]) for name in ("books", "levels", "slots"))
     at = 1 + 100 * instrument
     for side, rows in ((0, bids), (1, asks)):
-        books["sides"][instrument, side] = (at, len(rows), 16, 0)
+        books["sides"][instrument, side] = (at, len(rows), 16, at + len(rows) - 1 if rows else 0)
         for px, qty, orders in rows:
-            slots[at] = np.array((-px if side else px, at), slot_dtype)
+            slots["level"][at] = at
             level = np.zeros(1, level_dtype)
             level["px"], level["qty"], level["orders"] = -px if side else px, qty, orders
             levels[at] = level[0]
