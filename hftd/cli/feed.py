@@ -154,9 +154,13 @@ def show(facts: dict[str, Any]) -> None:
         sides = [[(to_text(px), qty, orders) for px, qty, orders in book[side]] + [("", "", "")] * (depth - len(book[side]))
                  for side in ("bids", "asks")]  # fmt: skip
         title = f"{book['symbol']}: {book['state']}, {book['orders']:,} orders, {book['volume']:,} shares traded"
+        if book["status"]:
+            title += "; " + ", ".join(f"{name} {value}" for name, value in book["status"].items())
         table(title, ("bid", "qty", "orders", "ask", "qty ", "orders "), [
             (*bid, *ask) for bid, ask in zip(*sides, strict=True)
         ])  # fmt: skip
+    if facts["market"]:
+        say("market: " + ", ".join(f"{name} {value}" for name, value in facts["market"].items()))
     if "capture" in facts and facts["capture"]["frames"] and not facts["capture"]["packets"]:
         say("no line of ours is in this capture: choose a destination with --line GROUP:PORT")
     for name, count in facts.get("parquet", {}).items():

@@ -83,6 +83,8 @@ class Feed:
     gap_timeout_ms: int = key(200, "wait for a retransmission before asking again", unit="ms", min=1, max=60000)
     gap_retries: int = key(20, "requests for one gap before the books are declared stale", min=1, max=10000)
     reorder_packets: int = key(256, "packets that wait beyond a gap before it is believed, however young it is", min=1, max=1 << 20)
+    on_taint: str = key("stale", "what a book does when a message contradicts it, or it is crossed while it trades: stale, until a "
+                        "snapshot has mended it; note: it stays live and is counted", choices=("stale", "note"))
     reorder_ms: int = key(2, "wait for a late packet of either line before a gap is believed", unit="ms", min=0, max=1000)
 
 
@@ -112,6 +114,8 @@ class Risk:
     message_rate_max: int = key(10_000, "new orders and replaces in one second, account", min=1, max=10_000_000)
     feed_stale_ms: int = key(5000, "market data older than this denies new orders", unit="ms", min=10, max=3_600_000)
     self_cross: bool = key(True, "deny orders that would trade with our own resting orders")
+    on_breaker: str = key("resume", "what a market-wide circuit breaker does: resume: no new risk in an instrument until the venue "
+                          "resumes it; kill: the kill switch as well, until a person lifts it", choices=("resume", "kill"))
     instrument: dict[str, Any] = key({}, "limits of one instrument: [risk.instrument.AAPL] order_qty_max = 100")
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from hftd.control.config import LAYOUTS, Config
 from hftd.core import clock as clocks
 from hftd.core.agent import alive
-from hftd.core.fixed import PRICE_SCALE
+from hftd.core.fixed import PRICE_SCALE, to_text
 from hftd.gateway import memory as gateway_memory
 from hftd.msg.enums import AgentState, BookState, LogCode, Reason, RunState, TradingState
-from hftd.msg.records import quote_dtype
+from hftd.msg.records import INSTRUMENT_SHORT_RESTRICTED, quote_dtype
 from hftd.shm import map as shared
 from hftd.shm import ring
 from hftd.shm.counters import values
@@ -174,6 +174,13 @@ def positions(memory: shared.Memory, segment: str = "risk") -> list[dict[str, An
 
 
 def trading_words(memory: shared.Memory, instrument: int) -> str:
-    """Return 'LIVE, TRADING' and the like."""
+    """Return 'LIVE, TRADING' and the like, and what else holds for the instrument now."""
     cell = quote(memory, instrument)
-    return f"{BookState(int(cell['state'])).name}, {TradingState(int(cell['trading'])).name}"
+    words = [BookState(int(cell["state"])).name, TradingState(int(cell["trading"])).name]
+    if int(cell["breaker"]):
+        words.append(f"market-wide breaker of level {int(cell['breaker'])}")
+    if int(cell["collar_high"]):
+        words.append(f"auction collar {to_text(int(cell['collar_low']))} to {to_text(int(cell['collar_high']))}")
+    if int(memory["market"]["instruments"][instrument]["flags"]) & INSTRUMENT_SHORT_RESTRICTED:
+        words.append("short sales restricted")
+    return ", ".join(words)

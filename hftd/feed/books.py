@@ -24,6 +24,7 @@ from hftd.feed.build import Build, private_tables
 from hftd.feed.files import DataError, ItchFile, Scan
 from hftd.feed.memory import book_dtype, level_dtype, slot_dtype
 from hftd.feed.state import listed_dtype
+from hftd.feed.view import told
 from hftd.msg.records import instrument_dtype, quote_dtype
 from hftd.venues.nasdaq.itch50 import header_dtype, stamp, symbol_to_int, symbol_to_text
 from hftd.venues.nasdaq.itchfeed import apply_run
@@ -271,8 +272,9 @@ def _summary(build: Build, names: list[str], source: ItchFile) -> dict[str, Any]
         "bbo": [
             {"symbol": name, "locate": int(instruments["locate"][i]), "bid_px": int(quotes["bid_px"][i]),
              "bid_sz": int(quotes["bid_qty"][i]), "ask_px": int(quotes["ask_px"][i]), "ask_sz": int(quotes["ask_qty"][i]),
-             "volume": int(quotes["volume"][i])}
+             "volume": int(quotes["volume"][i]), "status": told(build.tables["statuses"].rows[i])}
             for i, name in enumerate(names)
         ],
+        "market": told(build.tables["session"].rows[0]),
         "errors": {name: int(counters[name]) for name in ERRORS},
     }  # fmt: skip

@@ -36,11 +36,12 @@ from hftd.feed.state import (
     standing_dtype,
 )
 from hftd.msg.enums import BookState
-from hftd.msg.records import INSTRUMENT_ANNOUNCED, instrument_dtype, quote_dtype
+from hftd.msg.records import INSTRUMENT_ANNOUNCED, instrument_dtype, quote_dtype, session_dtype, status_dtype
 from hftd.shm.histogram import histogram_dtype
 from hftd.shm.pool import open_pool
 from hftd.venues.nasdaq.itch50 import symbol_to_int
-from hftd.venues.nasdaq.itchfeed import SCALE, TICK, fill_kinds
+from hftd.venues.nasdaq.itchfeed import fill_kinds
+from hftd.venues.nasdaq.itchrare import SCALE, TICK
 
 
 class Table:
@@ -77,6 +78,8 @@ def private_tables(instruments: int, levels: int) -> dict[str, Table]:
     return private(
         instruments=(instrument_dtype, instruments),
         quotes=(quote_dtype, instruments),
+        statuses=(status_dtype, instruments),
+        session=(session_dtype, 1),
         counters=(feed_counters_dtype, 1),
         histograms=(histogram_dtype, len(HISTOGRAMS)),
         types=(type_count_dtype, 256),
@@ -125,8 +128,9 @@ class Build:
         engine["mask"] = heads - 1
         for name in ("listed", "kinds", "standings", "looks", "stamps"):
             set_span(agent[name], own[name].base, own[name].count)
-        for name in ("types", "instruments", "quotes"):
+        for name in ("types", "instruments", "quotes", "statuses"):
             set_span(agent[name], tables[name].base, tables[name].count)
+        agent["session_state_at"] = tables["session"].base
         agent["counters_at"], agent["histograms_at"] = tables["counters"].base, tables["histograms"].base
         agent["sink"] = sink
         for line in range(3):
@@ -152,17 +156,17 @@ class Build:
         instruments["tick"], instruments["scale"], instruments["lot"] = TICK, SCALE, 100
         tables["instruments"].rows[:] = instruments
         tables["books"].rows["state"] = int(BookState.EMPTY)
-        quotes = tables["quotes"].rows
-        quotes["version"] |= 1
-        for name in quotes.dtype.names:
-            if name != "version" and not name.startswith("pad"):
-                quotes[name] = int(BookState.EMPTY) if name == "state" else 0
-        quotes["version"] += 1
+        for cells in (tables[name].rows for name in ("quotes", "statuses", "session")):
+            cells["version"] |= 1
+            for name in cells.dtype.names:
+                if name != "version" and not name.startswith("pad"):
+                    cells[name] = int(BookState.EMPTY) if name == "state" else 0
+            cells["version"] += 1
         agent["chosen"], agent["used"] = int(bool(self.symbols)), len(self.symbols)
         agent["state"] = state
         agent["expected"] = agent["highest"] = agent["reached"] = agent["asked"] = 1
         for name in ("first", "beyond", "behind", "recovering", "ended", "flags", "tries", "stalled_since", "reason", "snapshot",
-                     "snapshot_after", "by_snapshot"):  # fmt: skip
+                     "snapshot_after", "by_snapshot", "mending", "mend_tail"):  # fmt: skip
             agent[name] = 0
         for line in agent["lines"]:
             line["next"] = line["claims"] = 0

@@ -10,6 +10,7 @@ from hftd.core.bind import bind
 from hftd.core.duty import duty_cycle
 from hftd.core.jit import leaf
 from hftd.feed.memory import LINE_R
+from hftd.venues.nasdaq.itchmend import mend
 from hftd.venues.nasdaq.moldfeed import catch_up, receive
 
 LINES = LINE_R + 1
@@ -22,6 +23,8 @@ def feed_turn(agent, now):
     for line in range(LINES):                         # one call: what is inlined twice is compiled twice
         if agent.lines[line].fd >= 0 and (line != LINE_R or agent.behind != 0):
             work += receive(agent, line)
+    if agent.mending != 0:
+        work += mend(agent, now)
     if agent.behind != 0:
         work += catch_up(agent, now)
     if agent.reason != 0:

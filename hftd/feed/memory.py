@@ -1,6 +1,6 @@
 """What the feed stage keeps in shared memory: instruments, quotes, counters, and every book to full depth.
 
-    segment `market`   instruments | quotes (seqlock cells) | counters | histograms | types (messages by ITCH type)
+    segment `market`   instruments | quotes, statuses, session (seqlock cells) | counters | histograms | types (messages by type)
     segment `books`    books (one per instrument) | levels (a pool) | slots (each side's sorted array of levels)
 
 The feed is the only writer of all of it. A book's `version` is odd while the feed changes it, so a reader copies and compares
@@ -8,7 +8,7 @@ The feed is the only writer of all of it. A book's `version` is odd while the fe
 """
 
 from hftd.core.layout import LINE, layout
-from hftd.msg.records import instrument_dtype, quote_dtype
+from hftd.msg.records import instrument_dtype, quote_dtype, session_dtype, status_dtype
 from hftd.shm.counters import counters
 from hftd.shm.histogram import histogram_dtype
 from hftd.shm.segment import Part
@@ -74,6 +74,9 @@ feed_counters_dtype = counters("feed", [
     ("overfills", "executions or cancels of more shares than the order had left"),
     ("crossed", "times a best bid came to stand above the best offer"),
     ("locked", "times a best bid came to stand at the best offer"),
+    ("distrusted", "books that became STALE since a message contradicted them, or crossed while they traded: feed.on_taint"),
+    ("mended", "of those, books made anew from a snapshot"),
+    ("mend_failures", "snapshots for that which were too old, too late, or brought more messages than could be kept"),
     ("orders_full", "orders refused: the order store is full; raise feed.orders_max"),
     ("levels_full", "orders refused: the level store is full; raise feed.levels_max"),
     ("slots_full", "orders refused: no room to grow a side of a book; raise feed.levels_max"),
@@ -87,8 +90,8 @@ feed_counters_dtype = counters("feed", [
     ("volume", "shares printed, hidden ones and crosses included"),
     ("hidden_volume", "shares printed without a displayed order, crosses included"),
     ("imbalances", "auction imbalance messages"),
-    ("breakers", "market-wide circuit breaker messages"),
-    ("notices", "other messages without effect here: positions, collars, IPO, retail interest, direct listing"),
+    ("breakers", "market-wide circuit breaker messages: levels and breaches"),
+    ("notices", "other messages about followed instruments: positions, collars, IPO, retail interest, direct listing"),
     ("orders_live", "orders in all books now"),
     ("orders_peak", "most orders in all books at once"),
     ("levels_live", "price levels in all books now"),
@@ -110,9 +113,12 @@ book_dtype = layout("book", LINE, [
     ("taints", "i4"),                             # messages that this book contradicted: how far it is to be doubted
     ("wire_seq", "u4"),                           # low 32 bits of the venue's number of the last message that changed it
     ("state", "u1"),                              # BookState
-    ("lacking", "u1"),                            # 1: a store was full, so an order is missing: not LIVE until it is cleared
+    ("lacking", "u1"),                            # LACKS_…: not LIVE until it is cleared
     ("pad0", "u2"),
 ])  # fmt: skip
+
+LACKS_ORDER, LACKS_TRUST, LACKS_MENDING = 1, 2, 4
+"""book.lacking: a store was full, so an order is missing; a message contradicted the book; a snapshot is making it anew."""
 
 level_dtype = layout("level", 32, [
     ("px", "i8"),                                 # venue scale; asks negated, so that the best is the greatest on either side
@@ -154,6 +160,8 @@ def market_parts(config) -> list[Part]:
     return [
         Part("instruments", instrument_dtype, n),
         Part("quotes", quote_dtype, n),
+        Part("statuses", status_dtype, n),
+        Part("session", session_dtype, 1),
         Part("counters", feed_counters_dtype, 1),
         Part("histograms", histogram_dtype, len(HISTOGRAMS)),
         Part("types", type_count_dtype, 256),

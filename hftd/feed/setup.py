@@ -20,7 +20,16 @@ from hftd.feed.build import Build, private, shared
 from hftd.feed.events import CLEAR, emit, make_room
 from hftd.feed.loop import kernel
 from hftd.feed.memory import LINE_A, LINE_B, LINE_R, book_dtype
-from hftd.feed.state import BATCH, PACKET_ROOM, SERVERS_MAX, SINK_RING, SNAPSHOT_WANTED, ticket_dtype, waiting_dtype
+from hftd.feed.state import (
+    BATCH,
+    MEND_BYTES,
+    PACKET_ROOM,
+    SERVERS_MAX,
+    SINK_RING,
+    SNAPSHOT_WANTED,
+    ticket_dtype,
+    waiting_dtype,
+)
 from hftd.feed.view import read_book
 from hftd.msg.enums import AgentState, BookState, LogCode, Reason, Role
 from hftd.shm.errlog import ROWS
@@ -93,7 +102,7 @@ class FeedAgent(Agent):
     def open(self) -> None:
         """Join the lines, make the private memory, and start as new: empty books, message 1."""
         feed, path = self.config.feed, self.config.path
-        market = ("instruments", "quotes", "counters", "histograms", "types")
+        market = ("instruments", "quotes", "statuses", "session", "counters", "histograms", "types")
         tables = {name: shared(self.memory["market"], name) for name in market}
         tables |= {name: shared(self.memory["books"], name) for name in ("books", "levels", "slots")}
         self.build = Build(tables, feed.orders_max, self.config.universe.symbols, SINK_RING)
@@ -102,6 +111,7 @@ class FeedAgent(Agent):
         set_span(agent["errors"], self.errors_at, ROWS)
         self._packets(agent, feed)
         self._recovery(agent, feed)
+        agent["on_taint"] = int(feed.on_taint == "stale")
         if feed.session:
             agent["session_a"], agent["session_b"] = session_to_ints(feed.session)
             agent["session_known"] = agent["session_fixed"] = 1
@@ -189,6 +199,8 @@ class FeedAgent(Agent):
         except ValueError as error:
             raise ConfigError(f"{where}_user: {error}") from None
         agent["snapshot_from"] = SNAPSHOT_FROM * feed.queue_packets
+        self._kept = block(MEND_BYTES)
+        set_span(agent["mend_log"], address(self._kept), MEND_BYTES)
         return made
 
     def cold(self, now_ns: int) -> None:

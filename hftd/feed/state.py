@@ -94,7 +94,13 @@ SNAPSHOT_NONE, SNAPSHOT_WANTED, SNAPSHOT_READY, SNAPSHOT_FAILED, SNAPSHOT_CLEARI
 """feed_agent.snapshot. The loop wants one; cold code fetches it and says READY or FAILED; the loop clears the books, applies it,
 and is at NONE again."""
 
-feed_agent_dtype = layout("feed_agent", 1152, [
+MEND_NONE, MEND_WANTED, MEND_FETCHING = range(3)
+"""feed_agent.mending. A book is distrusted; a snapshot is on its way, and what comes meanwhile for such books is kept."""
+
+MEND_BYTES = 4 << 20
+"""Bytes of messages kept while books are mended."""
+
+feed_agent_dtype = layout("feed_agent", 1216, [
     ("md", producer_dtype),
     ("engine", engine_dtype),
     ("listed", span_dtype),                       # listed_dtype by locate, private
@@ -104,6 +110,8 @@ feed_agent_dtype = layout("feed_agent", 1152, [
     ("quotes", span_dtype),                       # quote_dtype, segment `market`
     ("standings", span_dtype),                    # standing_dtype by instrument, private
     ("looks", span_dtype),                        # look_dtype, LOOKS of them, private
+    ("statuses", span_dtype),                     # status_dtype, segment `market`
+    ("session_state_at", "i8"),                   # address of the session_dtype record, segment `market`
     ("errors", span_dtype),                       # error_dtype, our error log
     ("counters_at", "i8"),                        # address of the feed_counters_dtype record
     ("histograms_at", "i8"),                      # address of the first histogram
@@ -169,5 +177,12 @@ feed_agent_dtype = layout("feed_agent", 1152, [
     ("snapshot_floor", "i8"),                     # `highest` when it was asked for: it will contain what is before
     ("snapshot_cleared", "i8"),                   # instruments cleared
     ("by_snapshot", "i8"),                        # 1: the gap at hand was closed by one
-    ("pad", ("i8", (4,))),
+    # books that are not trusted
+    ("on_taint", "i8"),                           # 1: a tainted book becomes STALE; 0: it is noted
+    ("mending", "i8"),                            # MEND_…
+    ("mend_log", span_dtype),                     # private bytes: number (i8), framed message, one after the other
+    ("mend_tail", "i8"),                          # bytes in use; -1: they were not enough
+    ("mend_from", "i8"),                          # number of the first message that is kept
+    ("mend_since", "i8"),                         # ticks: when the snapshot was asked for
+    ("pad", ("i8", (2,))),
 ])  # fmt: skip

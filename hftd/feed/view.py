@@ -8,8 +8,26 @@ import numpy as np
 
 from hftd.errors import HftdError
 from hftd.feed.memory import book_dtype, level_dtype, slot_dtype
+from hftd.msg.enums import TradingState
 
 TRIES = 10_000
+
+LETTERS = ("ipo_qualifier", "direction", "auction", "variation", "cross_type", "phase")
+"""Fields of a status or session row that are the venue's letters."""
+
+
+def told(cell: np.void) -> dict[str, int | str]:
+    """Return what stands in a status_dtype or session_dtype row, zeros left out; the venue's letters as text."""
+    found: dict[str, int | str] = {}
+    for name in cell.dtype.names or ():
+        value = int(cell[name])
+        if value and name != "version" and not name.startswith("pad"):
+            found[name] = chr(value & 0x7F) if name in LETTERS else value
+    if "reason" in found:
+        found["reason"] = int(cell["reason"]).to_bytes(4, "little").decode("ascii", "replace").strip()
+    if "trading" in found:
+        found["trading"] = TradingState(int(cell["trading"])).name
+    return {name: value for name, value in found.items() if value != ""}
 
 
 def read_sides(books: np.ndarray, levels: np.ndarray, slots: np.ndarray, instrument: int, depth: int) -> tuple[list, list]:

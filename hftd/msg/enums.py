@@ -26,14 +26,22 @@ class EventKind(IntEnum):
     NONE = 0
     LEVEL = 1  # a price level has a new total: qty and orders are the level's after the change (0: level gone)
     TRADE = 2  # an execution of a displayed order: px, qty of the print, ref of the resting order, side of the resting order
-    HIDDEN_TRADE = 3  # a print that touches no displayed order (P), or a cross (Q): px, qty, ref is the match number
+    HIDDEN_TRADE = 3  # a print that touches no displayed order, or a cross (orders: its type, 0: none): px, qty, ref match number
     STATUS = 4  # the instrument's trading state changed: qty is a TradingState, ref packs the details (see records.py)
     CLEAR = 5  # the book of this instrument is void; a snapshot follows as LEVEL events
-    SYSTEM = 6  # a system event of the session: qty is the venue's event code
+    SYSTEM = 6  # a system event of the session: qty is the venue's event code; 'W': a market-wide breaker, level in ref
     BOOK_STATE = 7  # this instrument's book is now LIVE, RECOVERING or STALE: qty is the BookState
     BROKEN = 8  # an earlier print was voided: ref is its match number
-    IMBALANCE = 9  # auction information (NOII): px near price, qty paired shares, ref imbalance shares (signed by side)
+    IMBALANCE = 9  # auction: px near price, qty paired, ref imbalance shares (signed), orders direction, type << 8, variation << 16
     DIRECTORY = 10  # the instrument was announced by the venue: qty is its locate, ref the round lot
+    IMBALANCE_PRICES = 11  # comes before IMBALANCE: px far price, qty the auction's current reference price
+    COLLAR = 12  # prices a reopening auction may have: px reference, qty lowest, ref highest, orders extensions so far
+    IPO = 13  # release of an IPO to quotation: px its price, qty ns since midnight, ref the venue's qualifier
+    RETAIL = 14  # retail price improvement: qty 1 buy interest, 2 sell interest, 3 both, 0 none
+    LISTING_LIMITS = 15  # comes before LISTING: px lowest, qty highest allowable price, ref 1: it may open
+    LISTING = 16  # direct listing: px near execution price, qty ns since midnight, ref lower and orders upper collar
+    PARTICIPANT = 17  # a market maker's position: ref its four letters, qty 1 active, orders state, mode << 8, primary << 16
+    BREAKER_LEVELS = 18  # market-wide circuit breaker: px, qty, ref are its three levels, 1e-8; instrument 0, concerns all
 
 
 class BookState(IntEnum):
@@ -135,6 +143,10 @@ class DenyReason(IntEnum):
     PRICE_TICK = 26
     SELF_CROSS = 27
     SHORT_RESTRICTED = 28
+    LULD_COLLAR = 29
+    MARKET_BREAKER = 30
+    ROUND_LOT = 31
+    SHORT_UNMARKED = 32
 
 
 DENY_TEXT = {
@@ -167,6 +179,10 @@ DENY_TEXT = {
     DenyReason.PRICE_TICK: "the price is not a multiple of the instrument's tick",
     DenyReason.SELF_CROSS: "the order would trade with our own resting order",
     DenyReason.SHORT_RESTRICTED: "a short sale is restricted in this instrument",
+    DenyReason.LULD_COLLAR: "the price is outside the collar of the auction that ends the pause (LULD)",
+    DenyReason.MARKET_BREAKER: "a market-wide circuit breaker is in force, and the venue has not resumed this instrument",
+    DenyReason.ROUND_LOT: "the instrument trades in round lots only, and the quantity is none",
+    DenyReason.SHORT_UNMARKED: "the order that is replaced is marked a long sale, the new one could sell short: cancel, send anew",
 }
 
 
@@ -241,3 +257,4 @@ class LogCode(IntEnum):
     CAPACITY = 18
     LOSS_LIMIT = 19
     RISK_GAP = 20
+    MARKET_BREAKER = 21

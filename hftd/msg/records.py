@@ -129,7 +129,9 @@ quote_dtype = layout("quote", 128, [
     ("state", "i8"),                              # BookState
     ("trading", "i8"),                            # TradingState
     ("events", "i8"),                             # market events published for this instrument
-    ("pad0", "i8", ), ("pad1", "i8"), ("pad2", "i8"),
+    ("collar_low", "u4"), ("collar_high", "u4"),  # prices an order may have in the auction that ends a pause; 0: no collar
+    ("breaker", "i8"),                            # level of a market-wide breaker in force for this instrument; 0: none
+    ("pad0", "i8"),
 ])  # fmt: skip
 
 # cold at first, then read by all: which instruments there are
@@ -140,12 +142,69 @@ instrument_dtype = layout("instrument", 64, [
     ("lot", "i8"),                                # round lot, shares
     ("scale", "i8"),                              # price units per currency unit (10_000 for Nasdaq)
     ("flags", "i8"),                              # INSTRUMENT_…
-    ("pad0", "i8"), ("pad1", "i8"),
+    # as the venue's directory has them, ASCII
+    ("category", "u1"),                           # market it is listed on
+    ("financial", "u1"),                          # financial status
+    ("classification", "u1"),                     # class of issue
+    ("threshold", "u1"),                          # 'Y': on the short sale threshold list
+    ("ipo", "u1"),                                # 'Y': new by an IPO, 'Z': a new listing without one
+    ("tier", "u1"),                               # '1' or '2': of the LULD reference price
+    ("etp", "u1"),                                # 'Y': exchange traded product
+    ("inverse", "u1"),                            # 'Y': an inverse one
+    ("leverage", "u4"),                           # its leverage, rounded down
+    ("sub_type", "u2"),                           # two characters, as on the wire
+    ("pad0", "u2"),
 ])  # fmt: skip
 
 INSTRUMENT_ANNOUNCED = 1
 INSTRUMENT_SHORT_RESTRICTED = 2  # Reg SHO price test in force
 INSTRUMENT_TEST = 4  # a test symbol: never traded
+INSTRUMENT_ROUND_LOTS = 8  # trades in round lots only
+
+# what the venue said about an instrument beside its book: the feed keeps one row each (seqlock cells, segment `market`), and each
+# strategy makes its own from the events by the same function (msg/status.py)
+status_dtype = layout("status", 256, [
+    ("version", "i8"),                            # odd while the feed writes
+    ("trading", "i8"),                            # TradingState
+    ("reason", "i8"),                             # of the last trading action: four ASCII bytes as on the wire
+    ("halted", "i8"),                             # 1: operational halt of this market
+    ("short", "i8"),                              # 1: short sale price test in force
+    ("breaker", "i8"),                            # level of a market-wide breaker, until trading resumes; 0: none
+    ("collar_px", "i8"),                          # auction collar of a pause: reference price; 0: none
+    ("collar_low", "i8"),                         # lowest price
+    ("collar_high", "i8"),                        # highest price
+    ("collar_extension", "i8"),                   # how often it was widened
+    ("ipo_px", "i8"),                             # price of an IPO
+    ("ipo_ns", "i8"),                             # release to quotation, ns since midnight; 0: cancelled or postponed
+    ("ipo_qualifier", "i8"),                      # 'A' anticipated, 'C' cancelled or postponed; 0: no IPO
+    ("retail", "i8"),                             # retail price improvement: 1 buy interest, 2 sell interest, 3 both
+    ("listing_open", "i8"),                       # direct listing: 1 it may open
+    ("listing_min", "i8"),                        # lowest allowable price
+    ("listing_max", "i8"),                        # highest
+    ("listing_px", "i8"),                         # near execution price
+    ("listing_ns", "i8"),                         # near execution time, ns since midnight
+    ("listing_low", "i8"),                        # lower price range collar
+    ("listing_high", "i8"),                       # upper
+    ("paired_qty", "i8"),                         # auction (NOII): shares paired at the reference price
+    ("imbalance_qty", "i8"),                      # shares not paired; negative: to sell
+    ("direction", "i8"),                          # 'B', 'S', 'N' none, 'O' insufficient orders, 'P' paused
+    ("near_px", "i8"),                            # crosses auction and continuous orders; 0: none
+    ("far_px", "i8"),                             # crosses auction orders alone; 0: none
+    ("reference_px", "i8"),                       # current reference price
+    ("auction", "i8"),                            # 'O' opening, 'C' closing, 'H' halt or IPO, 'A' extended close
+    ("variation", "i8"),                          # 'L' less than 1 %, '1' … '9', 'A', 'B', 'C': how far near is from reference
+    ("cross_px", "i8"),                           # last cross: price
+    ("cross_qty", "i8"),                          # shares
+    ("cross_type", "i8"),                         # 'O', 'C', 'H'; 0: none yet
+])  # fmt: skip
+
+session_dtype = layout("session", 64, [
+    ("version", "i8"),                            # odd while the feed writes
+    ("phase", "i8"),                              # the venue's last system event: 'O', 'S', 'Q', 'M', 'E', 'C'; 0: none yet
+    ("breaker", "i8"),                            # highest level breached today; 0: none
+    ("level_1", "i8"), ("level_2", "i8"), ("level_3", "i8"),  # of the market-wide circuit breaker, 1e-8; 0: not told yet
+    ("pad0", "i8"), ("pad1", "i8"),
+])  # fmt: skip
 
 # what an instrument has done for us today: the gateway, risk, each strategy and the simulated exchange keep one row each, from
 # their own view of the reports, and all must agree to the share and the cent

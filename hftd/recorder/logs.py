@@ -50,6 +50,8 @@ SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
                          ("pnl", "loss_max", "", "")),
     LogCode.RISK_GAP: ("error", "risk lost reports of the gateway: no new risk until the daemon is started anew",
                        ("applied", "next", "", "")),
+    LogCode.MARKET_BREAKER: ("error", "market-wide circuit breaker, level {level}: no new risk until the venue resumes trading",
+                             ("level", "killed", "", "")),
     LogCode.CAPACITY: ("error", "a table is full", ("which", "detail", "c", "d")),
 }  # fmt: skip
 """Code -> level, sentence, names of a, b, c, d ('' left out)."""

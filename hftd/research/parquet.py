@@ -1,14 +1,15 @@
 """Parquet files of what a feed saw: `hftd feed SOURCE --parquet DIR`. Needs pyarrow, the extra `research`.
 
     DIR/events.parquet   seq ts_event_ns ts_recv_ns symbol kind side px qty orders ref end_of_packet snapshot state
-    DIR/trades.parquet   seq ts_event_ns ts_recv_ns symbol px qty side hidden ref state
+    DIR/trades.parquet   seq ts_event_ns ts_recv_ns symbol px qty side hidden cross ref state
     DIR/bbo.parquet      seq ts_event_ns ts_recv_ns symbol bid_px bid_qty ask_px ask_qty state
     DIR/depth.parquet    seq ts_event_ns ts_recv_ns symbol state bid_px_1 bid_qty_1 bid_orders_1 ask_px_1 … by level
 
 Prices are integers in the venue's scale, 10,000 to the dollar (said in each file's metadata); 0 is an empty side or level.
 `ts_event_ns` counts from the venue's midnight; `ts_recv_ns` is UTC, null where a recording has no receive stamps. `ref` is the
-order that a level's change or a print is about, or a hidden print's match number. Memory is bounded: groups of at most ROWS rows.
-A file gets its name when it is whole; what a failed run wrote is removed.
+order that a level's change or a print is about, or a hidden print's match number; `cross` is the auction's type, null for other
+prints. What `px`, `qty`, `orders` and `ref` of the other kinds mean is told in hftd/feed/README.md. Memory is bounded: groups of
+at most ROWS rows. A file gets its name when it is whole; what a failed run wrote is removed.
 """
 
 import contextlib
@@ -37,6 +38,9 @@ STATES = [state.name for state in sorted(BookState)]
 KINDS = [kind.name for kind in sorted(EventKind)]
 SIDES = ["BUY", "SELL"]
 SIDED = {int(EventKind.LEVEL), int(EventKind.TRADE), int(EventKind.HIDDEN_TRADE), int(EventKind.IMBALANCE)}
+
+OF_ALL = {int(EventKind.SYSTEM), int(EventKind.BREAKER_LEVELS)}
+"""Kinds that concern all instruments."""
 
 
 class ExportError(HftdError):
@@ -104,7 +108,8 @@ class Export:
         columns = {
             "events": [*head, ("kind", text), ("side", text), ("px", word), ("qty", word), ("orders", word), ("ref", word),
                        ("end_of_packet", a.bool_()), ("snapshot", a.bool_()), ("state", text)],
-            "trades": [*head, ("px", word), ("qty", word), ("side", text), ("hidden", a.bool_()), ("ref", word), ("state", text)],
+            "trades": [*head, ("px", word), ("qty", word), ("side", text), ("hidden", a.bool_()), ("cross", a.string()),
+                       ("ref", word), ("state", text)],
             "bbo": [*head, ("bid_px", word), ("bid_qty", word), ("ask_px", word), ("ask_qty", word), ("state", text)],
             "depth": [*head, ("state", text), *depth],
         }  # fmt: skip
@@ -194,7 +199,7 @@ class Export:
     def _event_columns(self, e: np.ndarray) -> tuple[int, list]:
         flags, kinds = e["flags"], e["kind"]
         return len(e), [
-            *self._head(e["seq"], e["ts_event"], e["ts_recv"], e["instrument"], kinds == int(EventKind.SYSTEM)),
+            *self._head(e["seq"], e["ts_event"], e["ts_recv"], e["instrument"], np.isin(kinds, list(OF_ALL))),
             self._code(kinds, KINDS),
             self._code(flags & FLAG_SELL, SIDES, ~np.isin(kinds, list(SIDED))),
             *self._words(e["px"], e["qty"], e["orders"], e["ref"]),
@@ -207,6 +212,7 @@ class Export:
         return len(e), [
             *self._head(e["seq"], e["ts_event"], e["ts_recv"], e["instrument"]), *self._words(e["px"], e["qty"]),
             self._code(flags & FLAG_SELL, SIDES), self.arrow.array(e["kind"] == int(EventKind.HIDDEN_TRADE)),
+            self.arrow.array([chr(code) if code else None for code in e["orders"].tolist()], self.arrow.string()),
             *self._words(e["ref"]), self._code((flags >> FLAG_STATE_SHIFT) & 3, STATES),
         ]  # fmt: skip
 

@@ -175,7 +175,7 @@ def collect(rows, at, count):
         elif kind == TRADE or kind == HIDDEN:
             print_row = row(trades, rows.trades_count, event_row_dtype)
             print_row.seq, print_row.ts_event, print_row.ts_recv = seq, made.ts_event, made.ts_recv
-            print_row.px, print_row.qty, print_row.ref, print_row.orders = event.px, event.qty, event.ref, 0
+            print_row.px, print_row.qty, print_row.ref, print_row.orders = event.px, event.qty, event.ref, event.orders
             print_row.instrument, print_row.kind, print_row.flags = instrument, kind, event.flags
             rows.trades_count += 1
         if kind == LEVEL or kind == BOOK_STATE:

@@ -33,13 +33,16 @@ BOOK_NOT_LIVE, NOT_TRADING, FEED_STALE, OPEN_ORDERS = (
 GROSS_NOTIONAL, LOSS_LIMIT, SELF_CROSS, SHORT_RESTRICTED = (
     int(DenyReason.GROSS_NOTIONAL), int(DenyReason.LOSS_LIMIT), int(DenyReason.SELF_CROSS), int(DenyReason.SHORT_RESTRICTED),
 )  # fmt: skip
+LULD_COLLAR, MARKET_BREAKER, ROUND_LOT, SHORT_UNMARKED = (
+    int(DenyReason.LULD_COLLAR), int(DenyReason.MARKET_BREAKER), int(DenyReason.ROUND_LOT), int(DenyReason.SHORT_UNMARKED),
+)  # fmt: skip
 NEW, CANCEL_ALL = int(IntentKind.NEW), int(IntentKind.CANCEL_ALL)
 BUY, SELL, IOC = int(Side.BUY), int(Side.SELL), int(Tif.IOC)
 READY, RUN_STOPPING = int(RunState.READY), int(RunState.STOPPING)
 LIVE, TRADING = int(BookState.LIVE), int(TradingState.TRADING)
 
 ID_MASK, ID_HALF = (1 << 56) - 1, 1 << 55
-QUOTE_BYTES = 96  # of quote_dtype: everything a check looks at
+QUOTE_BYTES = 128  # of quote_dtype: everything a check looks at
 
 
 # ---------------------------------------------------------------- what may be sent at all
@@ -104,6 +107,12 @@ def check_notional(px, qty, notional_max):
     return OK if px * qty <= notional_max else ORDER_NOTIONAL
 
 
+@leaf
+def check_lot(restricted, qty, lot):
+    """Whole round lots, where the instrument trades in no others. restricted: 0 or not; lot: shares, above 0."""
+    return ROUND_LOT if restricted != 0 and lot > 0 and qty % lot != 0 else OK
+
+
 # ---------------------------------------------------------------- the order against the market
 
 
@@ -141,6 +150,18 @@ def check_trading(trading):
 
 
 @leaf
+def check_luld(px, low, high):
+    """Inside the auction collar of a pause? high 0: there is none. An order outside could only stand in the auction's way."""
+    return LULD_COLLAR if high != 0 and (px < low or px > high) else OK
+
+
+@leaf
+def check_breaker(level):
+    """Is a market-wide circuit breaker in force?"""
+    return MARKET_BREAKER if level != 0 else OK
+
+
+@leaf
 def check_collar(px, bid_px, ask_px, last_px, bps):
     """bid less `bps` <= px <= ask plus `bps`.
 
@@ -175,6 +196,16 @@ def check_short(restricted, marked, net_after, px, bid_px):
     if restricted != 0 and (marked != 0 or net_after < 0) and px <= bid_px:
         return SHORT_RESTRICTED
     return OK
+
+
+@leaf
+def check_mark(orig, marked, extra, net_after):
+    """A replacement carries the mark of the order it replaces: a long sale cannot grow into a short one.
+
+    orig: row of the order that is replaced, 0: a new order, which is marked as it needs. marked: whether that one is. extra: shares
+    that are added.
+    """
+    return SHORT_UNMARKED if orig != 0 and marked == 0 and extra > 0 and net_after < 0 else OK
 
 
 # ---------------------------------------------------------------- the order against what we have already

@@ -13,15 +13,18 @@ BEGIN, END = "<!-- generated: {} -->", "<!-- end -->"
 BY_RISK = (
     DenyReason.BAD_FIELD, DenyReason.KILLED, DenyReason.STOPPING, DenyReason.NOT_READY, DenyReason.SESSION_DOWN,
     DenyReason.STRATEGY_DISABLED, DenyReason.DUPLICATE_ID, DenyReason.UNKNOWN_INSTRUMENT, DenyReason.UNKNOWN_ORDER,
-    DenyReason.NOT_OPEN, DenyReason.ORDER_QTY, DenyReason.PRICE_TICK, DenyReason.ORDER_NOTIONAL, DenyReason.NOT_TRADING,
-    DenyReason.NO_REFERENCE_PRICE, DenyReason.PRICE_COLLAR, DenyReason.SHORT_RESTRICTED, DenyReason.SELF_CROSS, DenyReason.POSITION,
+    DenyReason.NOT_OPEN, DenyReason.ORDER_QTY, DenyReason.PRICE_TICK, DenyReason.ORDER_NOTIONAL, DenyReason.ROUND_LOT,
+    DenyReason.LULD_COLLAR, DenyReason.NOT_TRADING, DenyReason.NO_REFERENCE_PRICE, DenyReason.PRICE_COLLAR,
+    DenyReason.SHORT_RESTRICTED, DenyReason.SHORT_UNMARKED, DenyReason.SELF_CROSS, DenyReason.POSITION, DenyReason.MARKET_BREAKER,
     DenyReason.BOOK_NOT_LIVE, DenyReason.FEED_STALE, DenyReason.MESSAGE_RATE, DenyReason.OPEN_ORDERS, DenyReason.GROSS_NOTIONAL,
     DenyReason.LOSS_LIMIT, DenyReason.RING_FULL, DenyReason.ORDER_TABLE_FULL,
 )  # fmt: skip
 """The reasons risk gives, in the order in which it checks."""
 
-SPARED = (DenyReason.POSITION, DenyReason.BOOK_NOT_LIVE, DenyReason.FEED_STALE, DenyReason.MESSAGE_RATE, DenyReason.OPEN_ORDERS,
-          DenyReason.GROSS_NOTIONAL, DenyReason.LOSS_LIMIT)  # fmt: skip
+SPARED = (
+    DenyReason.POSITION, DenyReason.MARKET_BREAKER, DenyReason.BOOK_NOT_LIVE, DenyReason.FEED_STALE, DenyReason.MESSAGE_RATE,
+    DenyReason.OPEN_ORDERS, DenyReason.GROSS_NOTIONAL, DenyReason.LOSS_LIMIT,
+)  # fmt: skip
 """The reasons that never stop an order which only shrinks a position."""
 
 

@@ -33,7 +33,8 @@ risk_agent_dtype = layout("risk_agent", 1792, [
     ("extra_cash", "i8"),                         # and to the open value
     ("orig", "i8"),                               # row of the order it replaces
     ("undo_at", "i8"),
-    ("pad0", ("i8", (3,))),
+    ("short", "i8"),                              # 1: the sale under check is to be marked short
+    ("pad0", ("i8", (2,))),
     ("quote", quote_dtype),                       # copy of the quote cell under check
     ("pad1", ("i8", (16,))),
     ("intents", (consumer_dtype, (STRATEGIES_MAX,)), 768),

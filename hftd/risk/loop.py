@@ -9,8 +9,12 @@ record is committed. Cancels pass whatever the state, the rate or the loss; orde
 rate, the open value, the loss or the age of the data.
 
 Order of the checks: codes - kill, run state, session - strategy - id - instrument - (replace: the order meant) - quantity - price -
-notional - trading state - collar - short sale - self cross - position - and, unless the order only shrinks the position: book
-state, age of the data, rate, open orders, gross, loss. The first that denies is the reason.
+notional - round lot - auction collar - trading state - collar - short sale - self cross - position - and, unless the order only
+shrinks the position: market-wide breaker, book state, age of the data, rate, open orders, gross, loss. The first that denies is
+the reason.
+
+A sale that could leave the account short, every other open sale counted as filled, is marked so here, whatever the strategy said:
+only risk knows the account's position.
 """
 
 from functools import cache
@@ -24,6 +28,7 @@ from hftd.msg.check import order_check
 from hftd.msg.enums import DenyReason, ExecType, IntentKind, OrdStatus
 from hftd.msg.ids import strategy_of
 from hftd.msg.records import (
+    INSTRUMENT_ROUND_LOTS,
     INSTRUMENT_SHORT_RESTRICTED,
     INSTRUMENT_TEST,
     INTENT_ANY_STATE,
@@ -122,7 +127,8 @@ def judge(agent, intent, place, gate, account, rows, buckets, now):
     side, px, qty = intent.side + 0, intent.px, intent.qty + 0
 
     # what it adds, and (replace) to what
-    open_qty, notional_qty, agent.orig = qty, qty, 0
+    open_qty, notional_qty, agent.orig, agent.short = qty, qty, 0, 0
+    marked = intent.flags & INTENT_SHORT
     if intent.kind == REPLACE:
         before = find_order(rows, buckets, (intent.cl_ord_id & ~SEQUENCE) | intent.orig_seq)
         if before == 0:
@@ -133,6 +139,7 @@ def judge(agent, intent, place, gate, account, rows, buckets, now):
         if order.side != side or order.instrument != index:
             return BAD_FIELD
         agent.orig = before
+        marked = order.marked + 0
         # the chain from the standing order to this one: what it has traded, holds and costs at worst
         executed, held_qty, held_cash, worst_px = 0, 0, 0, px
         link = before
@@ -174,6 +181,12 @@ def judge(agent, intent, place, gate, account, rows, buckets, now):
     flags = load_relaxed(instrument, "flags")
     if flags & INSTRUMENT_TEST != 0:
         return NOT_TRADING
+    reason = checks.check_lot(flags & INSTRUMENT_ROUND_LOTS, notional_qty, load_relaxed(instrument, "lot"))
+    if reason != OK:
+        return reason
+    reason = checks.check_luld(px, quote.collar_low + 0, quote.collar_high + 0)
+    if reason != OK:
+        return reason
     reason = checks.check_trading(quote.trading)
     if reason != OK:
         return reason
@@ -188,11 +201,14 @@ def judge(agent, intent, place, gate, account, rows, buckets, now):
     net = position.bought_qty - position.sold_qty + exposure.carried_qty
     working = position.open_buy_qty if side == BUY else position.open_sell_qty
     if side == SELL:
-        reason = checks.check_short(
-            flags & INSTRUMENT_SHORT_RESTRICTED, intent.flags & INTENT_SHORT, net - working - open_qty, px, quote.bid_px
-        )
+        after = net - working - open_qty
+        reason = checks.check_short(flags & INSTRUMENT_SHORT_RESTRICTED, marked, after, px, quote.bid_px)
         if reason != OK:
             return reason
+        reason = checks.check_mark(agent.orig, marked, open_qty, after)
+        if reason != OK:
+            return reason
+        agent.short = 1 if marked != 0 or (after < 0 and agent.orig == 0) else 0
     if account.self_cross != 0 and checks.check_self_cross(side, px, exposure.own_bid_px, exposure.own_ask_px) != OK:
         tighten_own(rows, exposure)
         if checks.check_self_cross(side, px, exposure.own_bid_px, exposure.own_ask_px) != OK:
@@ -200,6 +216,9 @@ def judge(agent, intent, place, gate, account, rows, buckets, now):
     if checks.reduces(net, working, open_qty, side):
         return OK
     reason = checks.check_position(net, working, open_qty, side, limits.position_max)
+    if reason != OK:
+        return reason
+    reason = checks.check_breaker(quote.breaker)
     if reason != OK:
         return reason
     if intent.flags & INTENT_ANY_STATE == 0:
@@ -230,7 +249,7 @@ def enter(agent, intent, index, account, rows, buckets):
     order.id, order.px, order.instrument, order.side = intent.cl_ord_id, intent.px, intent.instrument, intent.side
     order.qty, order.strategy, order.status = intent.qty, intent.strategy, PENDING_NEW
     order.hold_qty, order.hold_cash, order.executed, order.successor, order.depth = 0, 0, 0, 0, 0
-    order.orig = agent.orig
+    order.orig, order.marked = agent.orig, agent.short
     position = row(span(agent.positions), intent.instrument, position_dtype)
     if agent.orig != 0:
         before = row(rows, agent.orig, risk_order_dtype)
@@ -250,7 +269,7 @@ def pass_on(agent, intent, now):
     order.ts_recv, order.cl_ord_id, order.px = intent.ts_recv, intent.cl_ord_id, intent.px
     order.qty, order.orig_seq, order.instrument = intent.qty, intent.orig_seq, intent.instrument
     order.kind, order.side, order.tif = intent.kind, intent.side, intent.tif
-    order.flags, order.strategy = intent.flags, intent.strategy
+    order.flags, order.strategy = (intent.flags & ~INTENT_SHORT) | (INTENT_SHORT if agent.short != 0 else 0), intent.strategy
     order.t_feed, order.t_strategy = intent.t_feed, intent.t_strategy
     order.check = order_check(order, orders.tail + 1)
     order.t_risk = since(now, intent.ts_recv)
@@ -365,6 +384,7 @@ def risk_turn(agent, now):
                 continue  # approved before the crash that we catch up with, and read again
             reason = checks.check_codes(kind, intent.side, intent.tif, intent.strategy, place, strategy_of(intent.cl_ord_id))
             index = 0
+            agent.short = 0
             if reason == OK and (kind == NEW or kind == REPLACE):
                 reason = judge(agent, intent, place, gate, account, rows, buckets, now)
                 if reason == OK and full:

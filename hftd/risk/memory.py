@@ -120,7 +120,8 @@ risk_order_dtype = layout("risk_order", 64, [
     ("side", "u1"),
     ("status", "u1"),                             # OrdStatus
     ("strategy", "u2"),
-    ("depth", "u2"),                              # replacements under way before this one
+    ("depth", "u1"),                              # replacements under way before this one
+    ("marked", "u1"),                             # 1: a sale that is marked short
 ])  # fmt: skip
 
 fill_dtype = layout("fill", 16, [

@@ -12,7 +12,7 @@ from hftd.core.agent import Agent, alive
 from hftd.core.memory import records, set_span
 from hftd.msg.enums import AgentState, DenyReason, LogCode, Role
 from hftd.msg.records import INSTRUMENT_ANNOUNCED
-from hftd.risk import ledger, loop
+from hftd.risk import kill, ledger, loop
 from hftd.risk.handle import risk_agent_dtype
 from hftd.risk.memory import STRATEGY_DEAD, STRATEGY_NONE, STRATEGY_ON, STRATEGY_OVERRUN
 from hftd.risk.rebuild import rebuild, revalue, take_back
@@ -52,6 +52,7 @@ class RiskAgent(Agent):
         self.overruns = 0
         self.loss_told = False
         self.lost = False
+        self.breaker = 0
         self.carried = ledger.load(config, ledger.today())
 
     def kernel(self):
@@ -192,6 +193,7 @@ class RiskAgent(Agent):
         if int(self.account["loss_latched"]) and not self.loss_told:
             self.log(LogCode.LOSS_LIMIT, int(self.account["pnl"]), int(self.account["loss_max"]))
         self.loss_told = bool(int(self.account["loss_latched"]))
+        self._look_for_breaker()
         killed = int(self.run["kill"]) != 0
         if killed and not self.killed:
             self.log(LogCode.KILL, int(self.run["kill"]), int(self.run["kill_by"]))
@@ -202,6 +204,16 @@ class RiskAgent(Agent):
         if overruns != self.overruns:
             self.overruns = overruns
             self.log(LogCode.CONSUMER_DETACHED, int(Role.RISK), overruns)
+
+    def _look_for_breaker(self) -> None:
+        """Say that a market-wide circuit breaker fell, and pull the kill switch where the configuration wants a person to go on."""
+        level = int(self.market["session"][0]["breaker"])
+        if level > self.breaker:
+            wanted = self.config.risk.on_breaker == "kill"
+            if wanted:
+                kill.pull(self.config, self.memory, "breaker", f"market-wide circuit breaker, level {level}")
+            self.log(LogCode.MARKET_BREAKER, level, int(wanted))
+        self.breaker = level
 
     def _back(self, index: int, row_state: int, state: int) -> bool:
         """Tell whether a strategy that was switched off because it was gone, or too slow, is there again."""

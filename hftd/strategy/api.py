@@ -21,8 +21,8 @@ from hftd.core.fixed import round_down, round_up
 from hftd.core.jit import INTERPRETED, leaf
 from hftd.core.memory import load64, row, span, store64
 from hftd.core.twin import Record
-from hftd.msg.enums import BookState, ExecType, OrdStatus, TradingState
-from hftd.msg.records import instrument_dtype, position_dtype
+from hftd.msg.enums import BookState, EventKind, ExecType, OrdStatus, TradingState
+from hftd.msg.records import instrument_dtype, position_dtype, status_dtype
 from hftd.strategy.levels import level_at
 from hftd.strategy.orders import (
     BUY,
@@ -51,6 +51,14 @@ REJECTED, DENIED, BROKEN = int(ExecType.REJECTED), int(ExecType.DENIED), int(Exe
 REPLACE_REJECTED, CANCEL_REJECTED = int(ExecType.REPLACE_REJECTED), int(ExecType.CANCEL_REJECTED)
 LIVE, RECOVERING, STALE, EMPTY = int(BookState.LIVE), int(BookState.RECOVERING), int(BookState.STALE), int(BookState.EMPTY)
 TRADING, HALTED = int(TradingState.TRADING), int(TradingState.HALTED)
+PAUSED, QUOTE_ONLY = int(TradingState.PAUSED), int(TradingState.QUOTE_ONLY)
+STATUS, SYSTEM, BREAKER_LEVELS, COLLAR = (
+    int(EventKind.STATUS), int(EventKind.SYSTEM), int(EventKind.BREAKER_LEVELS), int(EventKind.COLLAR)
+)  # fmt: skip
+IMBALANCE, IPO, RETAIL, LISTING, PARTICIPANT, BROKEN_PRINT = (
+    int(EventKind.IMBALANCE), int(EventKind.IPO), int(EventKind.RETAIL), int(EventKind.LISTING), int(EventKind.PARTICIPANT),
+    int(EventKind.BROKEN),
+)  # fmt: skip
 
 
 def _nth(typingctx, first, index):
@@ -311,6 +319,36 @@ def market_px(ctx, instrument, side):
     return 0
 
 
+# ---------------------------------------------------------------- what the venue says beside the books
+
+
+@leaf
+def status(ctx, instrument):
+    """Return what the venue said about an instrument beside its book: status_dtype in hftd/msg/records.py.
+
+    trading, reason, halted, short; breaker; collar_px, collar_low, collar_high, collar_extension; ipo_px, ipo_ns, ipo_qualifier;
+    retail; listing_…; paired_qty, imbalance_qty, direction, near_px, far_px, reference_px, auction, variation; cross_px, cross_qty,
+    cross_type. Made from the events that this strategy got, so that a replay sees the same.
+    """
+    statuses = span(ctx.host.statuses)
+    inside = instrument if 0 <= instrument < statuses.count else 0
+    return row(statuses, inside, status_dtype)
+
+
+@leaf
+def session(ctx):
+    """Return what concerns all instruments: phase (last system event), breaker (level breached), level_1, level_2, level_3."""
+    return ctx.host.session
+
+
+@leaf
+def facts(ctx, instrument):
+    """Return the directory's facts: tick, lot, flags, category, financial, classification, threshold, ipo, tier, etp, …"""
+    table = span(ctx.host.instruments)
+    inside = instrument if 0 <= instrument < table.count else 0
+    return row(table, inside, instrument_dtype)
+
+
 # ---------------------------------------------------------------- positions
 
 
@@ -369,10 +407,11 @@ def count(ctx, index, amount=1):
 
 
 __all__ = [
-    "ALL", "BROKEN", "BUY", "CANCELED", "CANCEL_REJECTED", "DAY", "DENIED", "EMPTY", "FILL", "HALTED", "IOC", "LIVE", "NEW",
-    "RECOVERING", "REJECTED", "REPLACED", "REPLACE_REJECTED", "SELL", "STALE", "TRADING",
-    "ask_px", "ask_qty", "bid_px", "bid_qty", "book", "can_trade", "cancel", "cancel_all", "count", "depth", "find",
+    "ALL", "BREAKER_LEVELS", "BROKEN", "BROKEN_PRINT", "BUY", "CANCELED", "CANCEL_REJECTED", "COLLAR", "DAY", "DENIED", "EMPTY",
+    "FILL", "HALTED", "IMBALANCE", "IOC", "IPO", "LISTING", "LIVE", "NEW", "PARTICIPANT", "PAUSED", "QUOTE_ONLY", "RECOVERING",
+    "REJECTED", "REPLACED", "REPLACE_REJECTED", "RETAIL", "SELL", "STALE", "STATUS", "SYSTEM", "TRADING",
+    "ask_px", "ask_qty", "bid_px", "bid_qty", "book", "can_trade", "cancel", "cancel_all", "count", "depth", "facts", "find",
     "first_order", "instruments", "is_open", "is_pending", "level_orders", "level_px", "level_size", "market_px", "next_order",
     "open_qty", "order", "own_qty", "position", "positions", "profit", "qty_at", "queue_ahead", "replace", "round_down",
-    "round_up", "set_timer", "state_of", "submit", "subscribed",
+    "round_up", "session", "set_timer", "state_of", "status", "submit", "subscribed",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """One turn of a strategy: reports and denials first, then a batch of market events, then the timer; callbacks in between.
 
     ring.report, ring.deny ->  apply_report  -> on_report        the order table and positions are up to date before the callback
-    ring.md                ->  books         -> on_book, on_trade, on_state
+    ring.md                ->  books, status -> on_book, on_trade, on_state, on_notice
     intents                ->  ring.intent.K                     each is visible to risk as soon as its callback wrote it
 
 `strategy_turn` is a template: `program.py` clones it with a file's compiled callbacks, layouts and switches in its slots.
@@ -23,7 +23,9 @@ from hftd.msg.records import (
     instrument_dtype,
     market_event_dtype,
     report_dtype,
+    status_dtype,
 )
+from hftd.msg.status import apply_session, apply_status
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.ring import detached, done, publish, ready, take
 from hftd.strategy.api import Context
@@ -47,16 +49,20 @@ LEVEL, TRADE, HIDDEN_TRADE = int(EventKind.LEVEL), int(EventKind.TRADE), int(Eve
 STATUS, CLEAR, BOOK_STATE, DIRECTORY = (
     int(EventKind.STATUS), int(EventKind.CLEAR), int(EventKind.BOOK_STATE), int(EventKind.DIRECTORY)
 )  # fmt: skip
+SYSTEM, BREAKER_LEVELS, IMBALANCE_PRICES, LISTING_LIMITS = (
+    int(EventKind.SYSTEM), int(EventKind.BREAKER_LEVELS), int(EventKind.IMBALANCE_PRICES), int(EventKind.LISTING_LIMITS)
+)  # fmt: skip
+ALL = -1
 LIVE, STALE, RECOVERING, EMPTY = int(BookState.LIVE), int(BookState.STALE), int(BookState.RECOVERING), int(BookState.EMPTY)
 UNKNOWN_TRADING = int(TradingState.UNKNOWN)
 OVERRUN, BROKEN_INVARIANT = int(Reason.OVERRUN), int(Reason.BROKEN_INVARIANT)
 
 # slots: filled by program.py
-on_start = on_book = on_trade = on_report = on_timer = on_state = None
+on_start = on_book = on_trade = on_report = on_timer = on_state = on_notice = None
 make_context = fire_timer = None
 PARAMS = STATE = INSTRUMENT_STATE = None
 EVERY_EVENT = ANY_STATE = 0
-HAS_BOOK = HAS_TRADE = HAS_REPORT = HAS_STATE = HAS_TIMER = 1
+HAS_BOOK = HAS_TRADE = HAS_REPORT = HAS_STATE = HAS_TIMER = HAS_NOTICE = 1
 
 
 @hot
@@ -74,6 +80,28 @@ def announce(agent, instrument, lot):
             if load_symbol(wanted.base, i) == facts.symbol:
                 book.subscribed = 1
     return book.subscribed
+
+
+@hot
+def take_notice(agent, index, kind, px, qty, ref, orders, ts_event):
+    """Take up what is neither a level nor a plain print; return 1 where on_notice is to be told, with `agent.notice` filled."""
+    told = 0
+    if kind == SYSTEM or kind == BREAKER_LEVELS:
+        breach = apply_session(agent.session, kind, px, qty, ref)
+        if breach != 0:
+            statuses = span(agent.statuses)
+            for i in range(statuses.count):
+                status = row(statuses, i, status_dtype)
+                status.breaker = max(status.breaker, breach)
+        told, index = 1, ALL
+    elif apply_status(row(span(agent.statuses), index, status_dtype), kind, px, qty, ref, orders) != 0:
+        told = 0 if kind == HIDDEN_TRADE or kind == IMBALANCE_PRICES or kind == LISTING_LIMITS else 1
+    elif kind != HIDDEN_TRADE and kind != CLEAR and kind != BOOK_STATE and kind != DIRECTORY:
+        told = 1
+    notice = agent.notice
+    notice.kind, notice.instrument, notice.px, notice.qty, notice.ref, notice.orders = kind, index, px, qty, ref, orders
+    notice.ts_event = ts_event
+    return told
 
 
 @leaf
@@ -158,6 +186,16 @@ def strategy_turn(agent, now):
         book = row(books, index, book_dtype)
         if kind == DIRECTORY:
             announce(agent, index, ref)
+        told = 0
+        if kind >= HIDDEN_TRADE:
+            told = take_notice(agent, index, kind, px, qty, ref, orders, ts_event)
+            if kind == SYSTEM or kind == BREAKER_LEVELS:
+                if HAS_NOTICE:
+                    agent.venue_ns = ts_event
+                    before = agent.intents.tail
+                    on_notice(make_context(agent, ts_recv, t_feed), agent.notice)
+                    decided(agent, before, ts_recv, t_feed)
+                continue
         if book.subscribed == 0:
             continue
         if book.skip_to >= 0 and kind != CLEAR:
@@ -211,9 +249,12 @@ def strategy_turn(agent, now):
             trade = agent.trade
             trade.instrument, trade.px, trade.qty, trade.side, trade.ref = index, px, qty, side, ref
             trade.hidden = 1 if kind == HIDDEN_TRADE else 0
+            trade.cross = orders if kind == HIDDEN_TRADE else 0
             trade.ts_event = ts_event
             store_relaxed(counters, "trades", counters.trades + 1)
             on_trade(ctx, trade)
+        if HAS_NOTICE and told != 0:
+            on_notice(ctx, agent.notice)
         if HAS_BOOK and book.dirty != 0 and (EVERY_EVENT or ended != 0) and (ANY_STATE or state == LIVE):
             book.dirty = 0
             agent.calls += 1

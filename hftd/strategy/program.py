@@ -33,12 +33,13 @@ from hftd.strategy.params import Param, StrategyError, params_layout
 from hftd.strategy.template import TEMPLATE
 from hftd.strategy.translate import translate
 
-CALLBACKS = {"on_start": 1, "on_book": 2, "on_trade": 2, "on_report": 2, "on_timer": 1, "on_state": 2}
+CALLBACKS = {"on_start": 1, "on_book": 2, "on_trade": 2, "on_report": 2, "on_timer": 1, "on_state": 2, "on_notice": 2}
 """Callback -> how many arguments it takes."""
 
 SIGNATURE = {
     "on_start": "on_start(ctx)", "on_book": "on_book(ctx, book)", "on_trade": "on_trade(ctx, trade)",
     "on_report": "on_report(ctx, report)", "on_timer": "on_timer(ctx)", "on_state": "on_state(ctx, change)",
+    "on_notice": "on_notice(ctx, notice)",
 }  # fmt: skip
 
 OPTIONS = {"every_event": bool, "trade_any_state": bool}

@@ -3,7 +3,8 @@
     books    book_dtype, one row per instrument: the best prices at hand, and two sides of levels
     levels   level_dtype, best last, in blocks that double when they are full (levels.py)
     orders   order_row_dtype, a table indexed by the low bits of an order's sequence number (orders.py)
-    views    trade_dtype, fill_dtype, change_dtype: filled before a callback, good until it returns
+    statuses status_dtype (msg/records.py), one row per instrument: what the venue said beside the book
+    views    trade_dtype, fill_dtype, change_dtype, notice_dtype: filled before a callback, good until it returns
 
 A strategy's decision depends on nothing else: market events and reports go in, intents come out, and a replay of the same input
 gives the same output. Prices are int64 in the venue's scale (1e-4 of the currency for Nasdaq), quantities shares.
@@ -12,6 +13,7 @@ gives the same output. Prices are int64 in the venue's scale (1e-4 of the curren
 from hftd.core.clock import clock_dtype
 from hftd.core.layout import layout
 from hftd.core.memory import span_dtype
+from hftd.msg.records import session_dtype
 from hftd.shm.ring import consumer_dtype, producer_dtype
 
 level_dtype = layout("level", 24, [
@@ -91,7 +93,7 @@ trade_dtype = layout("trade", 64, [
     ("ref", "i8"),                                # resting order's reference; hidden: match number
     ("hidden", "i8"),                             # 1: touched no displayed order, or came from a cross
     ("ts_event", "i8"),
-    ("pad0", "i8"),
+    ("cross", "i8"),                              # 'O' opening, 'C' closing, 'H' halt or IPO cross; 0: no cross
 ])  # fmt: skip
 
 fill_dtype = layout("fill", 128, [
@@ -117,6 +119,14 @@ change_dtype = layout("change", 32, [
     ("instrument", "i8"),
     ("book", "i8"),                               # BookState
     ("trading", "i8"),                            # TradingState
+    ("pad0", "i8"),
+])  # fmt: skip
+
+notice_dtype = layout("notice", 64, [
+    ("kind", "i8"),                               # EventKind: STATUS, IMBALANCE, COLLAR, IPO, …
+    ("instrument", "i8"),                         # -1: concerns all (SYSTEM, BREAKER_LEVELS)
+    ("px", "i8"), ("qty", "i8"), ("ref", "i8"), ("orders", "i8"),  # as the kind has them: hftd/feed/README.md
+    ("ts_event", "i8"),
     ("pad0", "i8"),
 ])  # fmt: skip
 
@@ -151,8 +161,11 @@ strategy_agent_dtype = layout("strategy_agent", 1344, [
     ("calls", "i8"),                              # on_book calls, for sampling their time
     ("cut_off", "i8"),                            # 1 between being detached from ring.md and joining again
     ("disabled", "i8"),                           # 1: reports were lost; nothing new is sent
-    ("pad", ("i8", (38,))),
+    ("statuses", span_dtype),                     # status_dtype, by instrument: made from events, our own
+    ("pad", ("i8", (20,))),
     ("trade", trade_dtype),
     ("fill", fill_dtype),
     ("change", change_dtype),
+    ("session", session_dtype),                   # what concerns all instruments, our own
+    ("notice", notice_dtype),
 ])  # fmt: skip

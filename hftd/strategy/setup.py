@@ -17,6 +17,7 @@ from hftd.core.memory import address, block, records, set_array, set_span
 from hftd.errors import HftdError
 from hftd.msg.enums import AgentState, BookState, DenyReason, LogCode, Reason, Role, TradingState
 from hftd.msg.ids import epoch_now
+from hftd.msg.records import status_dtype
 from hftd.shm import ring
 from hftd.shm.errlog import ROWS
 from hftd.strategy.levels import LEVEL, make_room, open_arena
@@ -59,12 +60,14 @@ class StrategyAgent(Agent):
         self.books = records(book_dtype, count)
         self.orders = records(order_row_dtype, 2 * self.row.orders_max)
         self.states = records(self.program.instrument_dtype, count)
+        self.statuses = records(status_dtype, count)
         self.levels = block(4 * config.feed.levels_max * LEVEL, huge=True)
         self.wanted = np.array([symbol_word(symbol) for symbol in self.row.symbols] or [0], dtype=np.int64)
         for array in (self.books, self.orders):
             array.view(np.uint8).reshape(-1)[::4096] |= 0
         set_array(handle["books"], self.books)
         set_array(handle["orders"], self.orders)
+        set_array(handle["statuses"], self.statuses)
         open_arena(handle["arena"], address(self.levels), len(self.levels))
         set_span(handle["positions"], segment.address("positions"), count)
         set_span(handle["instruments"], memory["market"].address("instruments"), count)
@@ -131,6 +134,7 @@ class StrategyAgent(Agent):
         shared = self.memory["books"]
         if "slots" not in shared.parts:
             return 0
+        self.copy_cell(self.memory["market"]["session"], 0, self.made["session"])
         for i in range(len(self.books)):
             if self.books["subscribed"][i] and self.copy_book(shared, i):
                 copied += 1
@@ -163,6 +167,7 @@ class StrategyAgent(Agent):
         for side, (keys, quantities, counts) in enumerate(sides):
             at = self.books.ctypes.data + index * book_dtype.itemsize + SIDES_AT + side * side_dtype.itemsize
             self.fill_side(book["sides"][0, side : side + 1], at, keys, quantities, counts)
+        self.copy_cell(self.memory["market"]["statuses"], index, self.statuses[index : index + 1])
         quote = self.memory["market"]["quotes"][index : index + 1]
         book["state"], book["trading"] = int(head["state"]), int(quote["trading"][0])
         book["last_px"], book["last_qty"] = int(quote["last_px"][0]), int(quote["last_qty"][0])
@@ -172,6 +177,16 @@ class StrategyAgent(Agent):
             book[f"{name}_px"] = sign * int(keys[-1]) if len(keys) else 0
             book[f"{name}_qty"] = int(quantities[-1]) if len(keys) else 0
         return True
+
+    def copy_cell(self, cells, index: int, target) -> None:
+        """Copy a seqlock cell of the feed's to our own record. Raises HftdError where the feed never left it alone."""
+        for _ in range(1000):
+            before = int(cells["version"][index])
+            target[:] = np.array(cells[index : index + 1])
+            if before & 1 == 0 and int(cells["version"][index]) == before:
+                return
+            time.sleep(0)
+        raise HftdError(f"strategy {self.program.name}: the feed never left the status of instrument {index} alone")
 
     def fill_side(self, side, side_at, keys, quantities, counts) -> None:
         """Write a sorted side (best last) into our own arena. side: view of the side_dtype record that lies at `side_at`."""

@@ -69,5 +69,5 @@ def on_state(ctx, change):
         cancel_all(ctx, change.instrument)
 
 
-# There are also on_start(ctx), on_trade(ctx, trade) and on_timer(ctx) with set_timer(ctx, ns).
+# There are also on_start(ctx), on_trade(ctx, trade), on_notice(ctx, notice), and on_timer(ctx) with set_timer(ctx, ns).
 '''

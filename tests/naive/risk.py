@@ -51,6 +51,7 @@ class Order:
     executed: int = 0
     answered: bool = False
     leaving: bool = False
+    marked: bool = False
 
 
 @dataclass
@@ -185,6 +186,14 @@ class Risk:
             return DenyReason.PRICE_COLLAR
         self.mark(instrument)
         net = self.net(instrument)
+        if side == 1:
+            before, after = self.open_qty(instrument, 1), self._open_with(order)
+            if order.replaces:
+                order.marked = self.orders[order.replaces].marked
+                if not order.marked and after > before and after > net:
+                    return DenyReason.SHORT_UNMARKED
+            else:
+                order.marked = after > net
         others = self.own_best(instrument, 1 - side)
         if side == 0 and others and order.px >= min(others):
             return DenyReason.SELF_CROSS
@@ -209,6 +218,13 @@ class Risk:
             return DenyReason.LOSS_LIMIT
         assert cash_after >= cash_before and open_after >= open_before
         return DenyReason.OK
+
+    def _open_with(self, order: Order) -> int:
+        """Shares open on the order's side if it were entered."""
+        self.orders[order.id] = order
+        found = self.open_qty(order.instrument, order.side)
+        del self.orders[order.id]
+        return found
 
     def mark(self, instrument: int) -> None:
         """Value the position at the middle of a book that says something, else at the last print, else as before."""

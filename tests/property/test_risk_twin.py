@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 
 from hftd.msg.enums import BookState, DenyReason, ExecType, TradingState
 from hftd.msg.ids import make_id
+from hftd.msg.records import INTENT_SHORT
 from hftd.risk.memory import NO_ASK
 from tests.naive import risk as naive
 from tests.support.risk_desk import CANCEL, NEW, PX, REPLACE, Desk
@@ -51,6 +52,8 @@ class Pair:
         found = self.desk.reason(kind=kind, side=side, px=px, qty=qty, instrument=instrument, place=place, orig=orig, cl_ord_id=id)
         assert found == wanted
         self.sent += found == DenyReason.OK
+        if found == DenyReason.OK and kind != CANCEL:
+            assert bool(self.desk.passed[-1]["flags"] & INTENT_SHORT) == self.twin.orders[id].marked
         return found
 
     def answer(self, what, pick, part) -> None:

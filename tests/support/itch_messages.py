@@ -21,10 +21,10 @@ def packet(session: str, sequence: int, *messages: bytes) -> bytes:
     return session.encode().ljust(10) + struct.pack(">QH", sequence, len(messages)) + framed(*messages)
 
 
-def directory(locate: int, symbol: str, ts: int = 1, lot: int = 100, test: bool = False) -> bytes:
+def directory(locate: int, symbol: str, ts: int = 1, lot: int = 100, test: bool = False, lots_only: str = "N") -> bytes:
     """R."""
-    return (_head("R", locate, ts) + _stock(symbol) + b"QN" + struct.pack(">I", lot) + b"NCZ " + (b"T" if test else b"P")
-            + b"NN1N" + struct.pack(">I", 0) + b"N")  # fmt: skip
+    return (_head("R", locate, ts) + _stock(symbol) + b"QN" + struct.pack(">I", lot) + lots_only.encode() + b"CZ "
+            + (b"T" if test else b"P") + b"NN1N" + struct.pack(">I", 0) + b"N")  # fmt: skip
 
 
 def add(locate: int, ref: int, side: str, shares: int, px: int, symbol: str = "AAPL", ts: int = 1, mpid: str = "") -> bytes:
@@ -64,9 +64,9 @@ def trade(locate: int, shares: int, px: int, match: int = 1, symbol: str = "AAPL
     return head + struct.pack(">I", shares) + _stock(symbol) + struct.pack(">IQ", px, match)
 
 
-def cross(locate: int, shares: int, px: int, match: int = 1, symbol: str = "AAPL", ts: int = 1) -> bytes:
+def cross(locate: int, shares: int, px: int, match: int = 1, symbol: str = "AAPL", ts: int = 1, kind: str = "O") -> bytes:
     """Q."""
-    return _head("Q", locate, ts) + struct.pack(">Q", shares) + _stock(symbol) + struct.pack(">IQ", px, match) + b"O"
+    return _head("Q", locate, ts) + struct.pack(">Q", shares) + _stock(symbol) + struct.pack(">IQ", px, match) + kind.encode()
 
 
 def broken(locate: int, match: int, ts: int = 1) -> bytes:
@@ -89,10 +89,48 @@ def reg_sho(locate: int, what: str, symbol: str = "AAPL", ts: int = 1) -> bytes:
     return _head("Y", locate, ts) + _stock(symbol) + what.encode()
 
 
-def imbalance(locate: int, paired: int, shares: int, direction: str, near: int, symbol: str = "AAPL", ts: int = 1) -> bytes:
+def imbalance(locate: int, paired: int, shares: int, direction: str, near: int, symbol: str = "AAPL", ts: int = 1,
+              far: int = 0, reference: int = 0, kind: str = "O", variation: str = " ") -> bytes:  # fmt: skip
     """I."""
     return (_head("I", locate, ts) + struct.pack(">QQ", paired, shares) + direction.encode() + _stock(symbol)
-            + struct.pack(">III", near, near, near) + b"O ")  # fmt: skip
+            + struct.pack(">III", far, near, reference) + kind.encode() + variation.encode())  # fmt: skip
+
+
+def collar(locate: int, middle: int, low: int, high: int, extension: int = 0, symbol: str = "AAPL", ts: int = 1) -> bytes:
+    """J."""
+    return _head("J", locate, ts) + _stock(symbol) + struct.pack(">IIII", middle, high, low, extension)
+
+
+def ipo(locate: int, seconds: int, qualifier: str, px: int, symbol: str = "AAPL", ts: int = 1) -> bytes:
+    """K."""
+    return _head("K", locate, ts) + _stock(symbol) + struct.pack(">I", seconds) + qualifier.encode() + struct.pack(">I", px)
+
+
+def retail(locate: int, interest: str, symbol: str = "AAPL", ts: int = 1) -> bytes:
+    """N."""
+    return _head("N", locate, ts) + _stock(symbol) + interest.encode()
+
+
+def listing(locate: int, opens: str, least: int, most: int, near: int, when: int, low: int, high: int, symbol: str = "AAPL",
+            ts: int = 1) -> bytes:  # fmt: skip
+    """O."""
+    return (_head("O", locate, ts) + _stock(symbol) + opens.encode() + struct.pack(">III", least, most, near)
+            + struct.pack(">QII", when, low, high))  # fmt: skip
+
+
+def participant(locate: int, mpid: str, primary: str, mode: str, state: str, symbol: str = "AAPL", ts: int = 1) -> bytes:
+    """L."""
+    return _head("L", locate, ts) + mpid.encode().ljust(4) + _stock(symbol) + (primary + mode + state).encode()
+
+
+def breaker_levels(first: int, second: int, third: int, ts: int = 1) -> bytes:
+    """V: levels times 10**8."""
+    return _head("V", 0, ts) + struct.pack(">QQQ", first, second, third)
+
+
+def breach(level: str, ts: int = 1) -> bytes:
+    """W."""
+    return _head("W", 0, ts) + level.encode()
 
 
 def system(code: str, ts: int = 1) -> bytes:
@@ -101,13 +139,9 @@ def system(code: str, ts: int = 1) -> bytes:
 
 
 def others(locate: int, symbol: str = "AAPL") -> list[bytes]:
-    """One of each message that touches no book and causes no event: L V W(breach 1) K J N O."""
+    """One of each message that only tells something: L V W(breach 1) K J N O."""
     return [
-        _head("L", locate, 1) + b"ABCD" + _stock(symbol) + b"YNA",
-        _head("V", 0, 1) + struct.pack(">QQQ", 1, 2, 3),
-        _head("W", 0, 1) + b"1",
-        _head("K", 0, 1) + _stock(symbol) + struct.pack(">I", 34200) + b"A" + struct.pack(">I", 100000),
-        _head("J", locate, 1) + _stock(symbol) + struct.pack(">IIII", 1, 2, 3, 4),
-        _head("N", locate, 1) + _stock(symbol) + b"A",
-        _head("O", locate, 1) + _stock(symbol) + b"Y" + struct.pack(">IIIQII", 1, 2, 3, 4, 5, 6),
+        participant(locate, "ABCD", "Y", "N", "A", symbol), breaker_levels(1, 2, 3), breach("1"),
+        ipo(0, 34200, "A", 100_000, symbol),
+        collar(locate, 2, 1, 3, 4, symbol), retail(locate, "A", symbol), listing(locate, "Y", 1, 2, 3, 4, 5, 6, symbol),
     ]

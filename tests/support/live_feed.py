@@ -34,7 +34,8 @@ def udp(port: int = 0) -> socket.socket:
 class Live:
     """A FeedAgent with its shared memory, two unicast lines and a retransmission server."""
 
-    def __init__(self, symbols=(), session: str = "", servers: int = 1, md: int = 1 << 15, rows: int = 8, **feed):
+    def __init__(self, symbols=(), session: str = "", servers: int = 1, md: int = 1 << 15, rows: int = 8,
+                 strategy=(), **feed):  # fmt: skip
         probe = [udp(), udp()]
         ports = [one.getsockname()[1] for one in probe]
         self.servers, self.out = [udp() for _ in range(servers)], udp()
@@ -47,7 +48,7 @@ class Live:
                      "request": [f"127.0.0.1:{one.getsockname()[1]}" for one in self.servers],
                      "orders_max": 4096, "levels_max": 2048, "queue_packets": 64, "gap_timeout_ms": 5000, "gap_retries": 3,
                      "reorder_ms": 0, **feed},
-            "rings": {"md": md},
+            "rings": {"md": md}, "strategy": list(strategy),
         })  # fmt: skip
         self.lines = [("127.0.0.1", port) for port in ports]
         self.session, self.messages = "SESSION001", []

@@ -147,6 +147,7 @@ class Desk:
         self.intent(**intent)
         self.step()
         orders, denials = self.orders(), self.denials()
+        self.passed = orders
         assert len(orders) + len(denials) == 1
         return DenyReason(int(denials[0]["venue_id"])) if denials else DenyReason.OK
 

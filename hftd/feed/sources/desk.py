@@ -35,7 +35,7 @@ from hftd.feed.setup import FeedAgent
 from hftd.feed.sources.capture import LATEST, CaptureFile
 from hftd.feed.sources.frames import NEED, REASON, file_dtype, replay_capture, replay_file, run_whole, settle
 from hftd.feed.state import SINK_NONE, SINK_RING
-from hftd.feed.view import read_sides
+from hftd.feed.view import read_sides, told
 from hftd.msg.enums import BookState, Reason
 from hftd.shm import map as shared
 from hftd.shm.histogram import percentiles
@@ -61,6 +61,7 @@ TURNS = 64
 ERRORS = (
     "malformed", "truncated", "foreign", "doubted", "unknown_types", "bad_lengths", "bad_fields", "unknown_refs", "duplicate_refs",
     "overfills", "crossed", "locked", "orders_full", "levels_full", "slots_full", "instruments_full", "given_up", "lost_messages",
+    "distrusted", "mend_failures",
 )  # fmt: skip
 """Counters that say that something is wrong with the data, or with us."""
 
@@ -354,7 +355,7 @@ class Desk:
         book, quote = tables["books"].rows[index], tables["quotes"].rows[index]
         return {"symbol": symbol, "state": BookState(int(book["state"])).name, "orders": int(book["orders"]),
                 "taints": int(book["taints"]), "last_px": int(quote["last_px"]), "volume": int(quote["volume"]),
-                "bids": bids, "asks": asks}  # fmt: skip
+                "status": told(tables["statuses"].rows[index]), "bids": bids, "asks": asks}  # fmt: skip
 
     def counts(self) -> dict[str, int]:
         """Return messages by type."""
@@ -393,6 +394,7 @@ class Desk:
         if int(self.handle["session_known"]):
             facts["session"] = session_to_text(int(self.handle["session_a"]), int(self.handle["session_b"]))
             facts["next_sequence"] = int(self.handle["expected"])
+        facts["market"] = told(self.agent.build.tables["session"].rows[0])
         facts["histograms_ns"] = self._histograms()
         if self.capture is not None:
             facts["capture"] = self.capture.counts()

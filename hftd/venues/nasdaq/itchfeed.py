@@ -5,67 +5,37 @@ compiled code path for live, replay and bench. The caller has checked that the f
 lines that later messages will need are fetched ahead, in four looks.
 
 Order messages have a function each: `apply_add` (A, F), `apply_delete` (D), `apply_cut` (E, C, X), `apply_replace` (U); each changes
-the book, then the quote where its top may have changed, then publishes events. Everything else is rare and lives in `apply_rare`.
+the book, then the quote where its top may have changed, then publishes events. Everything else is rare and lives in `itchrare.py`,
+what goes wrong in `itchdoubt.py`.
 
 A message that contradicts a book (unknown or double reference, more shares than are left) is counted, put in the error log, and
 taints that book; what can be done safely is done: too large an execution takes what is left, a double reference leaves the first
 order alone, a U whose new half is refused still takes the old one out. A message with a side, size or price that cannot be changes
 nothing. A store that is full makes the book STALE: it is known to lack an order.
-
-STATUS events: qty is the TradingState; ref holds the reason's four ASCII bytes as on the wire, then bit 32 for a short sale
-restriction in force and bit 33 for an operational halt. SYSTEM events (also market-wide breakers): qty is the event code, or 'W'
-with the level in ref; they carry instrument 0 and concern all.
 """
 
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
 from hftd.core.memory import load8, load16, load32, load64, prefetch_write, record_at, row, span, swap16, swap32, swap64
 from hftd.feed.apart import apart
-from hftd.feed.book import (
-    DUPLICATE,
-    LEVELS_FULL,
-    ORDERS_FULL,
-    SLOT_BYTES,
-    add_order,
-    best,
-    last_word,
-    remove_order,
-    tables,
-)
-from hftd.feed.events import BOOK_STATE, LEVEL, emit, make_room, note, set_state, update_quote
+from hftd.feed.book import SLOT_BYTES, add_order, best, last_word, remove_order, tables
+from hftd.feed.events import BOOK_STATE, LEVEL, emit, make_room, update_quote
 from hftd.feed.memory import LANES, PX_LIMIT, book_dtype, feed_counters_dtype, level_dtype, side_dtype, slot_dtype, type_count_dtype
 from hftd.feed.moves import count_above
 from hftd.feed.orders import find_order, head_dtype, resting_dtype, slot_of
-from hftd.feed.state import (
-    DOES_ADD,
-    DOES_EMIT,
-    DOES_TAKE,
-    LOOKS,
-    SINK_RING,
-    kind_dtype,
-    listed_dtype,
-    look_dtype,
-    standing_dtype,
-)
-from hftd.msg.enums import BookState, EventKind, LogCode, TradingState
-from hftd.msg.records import (
-    FLAG_END_OF_PACKET,
-    FLAG_SELL,
-    INSTRUMENT_ANNOUNCED,
-    INSTRUMENT_SHORT_RESTRICTED,
-    INSTRUMENT_TEST,
-    instrument_dtype,
-    quote_dtype,
-)
+from hftd.feed.state import DOES_ADD, DOES_EMIT, DOES_TAKE, LOOKS, SINK_RING, kind_dtype, listed_dtype, look_dtype
+from hftd.msg.enums import EventKind
+from hftd.msg.records import FLAG_END_OF_PACKET, FLAG_SELL, quote_dtype
 from hftd.shm.seqlock import begin_write, end_write
 from hftd.venues.nasdaq.itch50 import (
     ADD_ORDER,
     ADD_ORDER_MPID,
     BROKEN_TRADE,
     CROSS_TRADE,
+    DIRECT_LISTING,
+    IPO_QUOTING,
+    LULD_COLLAR,
     MESSAGES,
-    MWCB_LEVELS,
-    MWCB_STATUS,
     NOII,
     OPERATIONAL_HALT,
     ORDER_CANCEL,
@@ -73,29 +43,23 @@ from hftd.venues.nasdaq.itch50 import (
     ORDER_EXECUTED,
     ORDER_EXECUTED_PRICE,
     ORDER_REPLACE,
+    PARTICIPANT_POSITION,
     REG_SHO_RESTRICTION,
+    RPII,
     STOCK_DIRECTORY,
-    SYSTEM_EVENT,
     TRADE,
     TRADING_ACTION,
     add_order_dtype,
     add_order_mpid_dtype,
-    broken_trade_dtype,
-    cross_trade_dtype,
-    mwcb_status_dtype,
-    noii_dtype,
-    operational_halt_dtype,
     header_dtype,
     order_cancel_dtype,
     order_delete_dtype,
     order_executed_price_dtype,
     order_replace_dtype,
-    reg_sho_restriction_dtype,
     stamp,
-    stock_directory_dtype,
-    trade_dtype,
-    trading_action_dtype,
 )
+from hftd.venues.nasdaq.itchdoubt import OVERFILL, UNKNOWN_REF, note_crossed, refuse_field, refuse_length, refuse_order, taint
+from hftd.venues.nasdaq.itchrare import BUY, PX_MAX, SELL, YES, apply_rare, learn
 
 CROWDED = 1 << 16
 """Live orders from which on the store outgrows the cache, so that lines are asked for some messages ahead: it costs 6 ns a message, and
@@ -111,8 +75,6 @@ LONGEST = 2 + add_order_mpid_dtype.itemsize
 
 HEAD_BYTES, RESTING_BYTES, BOOK_BYTES = head_dtype.itemsize, resting_dtype.itemsize, book_dtype.itemsize
 LEVEL_BYTES, QUOTE_BYTES, SIDE_BYTES = level_dtype.itemsize, quote_dtype.itemsize, side_dtype.itemsize
-PX_MAX = 0x77359400
-"""200,000.0000: the highest price ITCH 5.0 allows."""
 assert PX_MAX < PX_LIMIT
 
 MPID_AT = offset_of(add_order_mpid_dtype, "attribution")
@@ -120,261 +82,7 @@ REF_AT, SIDE_AT, PRICE_AT = (2 + offset_of(add_order_dtype, name) for name in ("
 """Of a framed message."""
 SIDES_AT = offset_of(book_dtype, "sides")
 
-SCALE = 10_000
-TICK = 100
-"""Price increment at and above one dollar, venue scale; below it is 1."""
-
-BUY, SELL = ord("B"), ord("S")
-YES, NO_TEST, THIS_MARKET = ord("Y"), ord("0"), ord("Q")
-TEST_SYMBOL = ord("T")
-CODE_TRADING, CODE_HALTED, CODE_PAUSED, CODE_QUOTE_ONLY = ord("T"), ord("H"), ord("P"), ord("Q")
-
-TRADE_EVENT, HIDDEN, STATUS = int(EventKind.TRADE), int(EventKind.HIDDEN_TRADE), int(EventKind.STATUS)
-SYSTEM, BROKEN, DIRECTORY = int(EventKind.SYSTEM), int(EventKind.BROKEN), int(EventKind.DIRECTORY)
-IMBALANCE = int(EventKind.IMBALANCE)
-STALE = int(BookState.STALE)
-TRADING, HALTED, PAUSED, QUOTE_ONLY = (
-    int(TradingState.TRADING), int(TradingState.HALTED), int(TradingState.PAUSED), int(TradingState.QUOTE_ONLY),
-)  # fmt: skip
-BOOK_TAINTED, CAPACITY, BAD_MESSAGE = int(LogCode.BOOK_TAINTED), int(LogCode.CAPACITY), int(LogCode.FEED_BAD_MESSAGE)
-
-STATUS_SHORT, STATUS_OPERATIONAL = 1 << 32, 1 << 33
-
-UNKNOWN_REF, DUPLICATE_REF, OVERFILL, CROSSED = 1, 2, 3, 4
-"""Why a book is tainted: detail `b` of a BOOK_TAINTED error; `a` is the instrument."""
-
-
-# ---------------------------------------------------------------- what goes wrong, out of the way of what goes right
-
-
-@hot
-def taint(agent, instrument, why, end):
-    """Count a message that instrument's book contradicts. end: FLAG_END_OF_PACKET when this is its last in the packet, else 0."""
-    apart()
-    counters = record_at(agent.counters_at, feed_counters_dtype)
-    book = row(span(agent.engine.books), instrument, book_dtype)
-    book.taints += 1
-    if why == UNKNOWN_REF:
-        counters.unknown_refs += 1
-    elif why == DUPLICATE_REF:
-        counters.duplicate_refs += 1
-    elif why == OVERFILL:
-        counters.overfills += 1
-    note(agent, BOOK_TAINTED, instrument, why)
-    if end != 0:
-        tell_state(agent, book, instrument, end)
-
-
-@hot
-def refuse_field(agent, instrument, kind, end):
-    """Count a message with a side, size or price that cannot be."""
-    apart()
-    record_at(agent.counters_at, feed_counters_dtype).bad_fields += 1
-    note(agent, BAD_MESSAGE, kind, instrument)
-    if end != 0:
-        tell_state(agent, row(span(agent.engine.books), instrument, book_dtype), instrument, end)
-
-
-@hot
-def refuse_order(agent, instrument, why):
-    """Count an order that a book did not take: a double reference taints, a full store makes the book STALE."""
-    apart()
-    counters = record_at(agent.counters_at, feed_counters_dtype)
-    if why == DUPLICATE:
-        taint(agent, instrument, DUPLICATE_REF, 0)
-        return
-    if why == ORDERS_FULL:
-        counters.orders_full += 1
-    elif why == LEVELS_FULL:
-        counters.levels_full += 1
-    else:
-        counters.slots_full += 1
-    note(agent, CAPACITY, why, instrument)
-    row(span(agent.engine.books), instrument, book_dtype).lacking = 1
-    set_state(agent, instrument, STALE, 1)
-
-
-@leaf
-def tell_state(agent, book, instrument, end):
-    """Publish the book's state, so that a refused message still ends its packet for the instrument."""
-    if agent.sink == SINK_RING:
-        make_room(agent, 1)
-        emit(agent, book, instrument, BOOK_STATE, 0, book.state, 0, 0, end)
-
-
-@hot
-def refuse_length(agent, kind, length, known):
-    """Count a message of an unknown type, or of a known type and another length."""
-    apart()
-    counters = record_at(agent.counters_at, feed_counters_dtype)
-    if known == 0:
-        counters.unknown_types += 1
-    else:
-        counters.bad_lengths += 1
-        note(agent, BAD_MESSAGE, kind, length)
-
-
-@hot
-def note_crossed(agent, instrument, gap):
-    """Count a book whose best bid stands above (gap > 0) or at (0) the best offer."""
-    apart()
-    counters = record_at(agent.counters_at, feed_counters_dtype)
-    if gap == 0:
-        counters.locked += 1
-    else:
-        counters.crossed += 1
-    row(span(agent.engine.books), instrument, book_dtype).taints += 1
-    note(agent, BOOK_TAINTED, instrument, CROSSED)
-
-
-# ---------------------------------------------------------------- which instruments
-
-
-@hot
-def learn(agent, locate, stock):
-    """Tie the venue's `locate` to the instrument of symbol `stock`; return its listing: index + 1, or -1 when it is not followed.
-
-    With a chosen list only its symbols are followed; without, every symbol gets the next row until the table is full.
-    """
-    apart()
-    instruments = span(agent.instruments)
-    listed = row(span(agent.listed), locate, listed_dtype)
-    found = -1
-    for index in range(agent.used):
-        if row(instruments, index, instrument_dtype).symbol == stock:
-            found = index
-            break
-    if found < 0 and agent.chosen == 0:
-        if agent.used < instruments.count:
-            found = agent.used
-            agent.used += 1
-            instrument = row(instruments, found, instrument_dtype)
-            instrument.symbol = stock
-            instrument.tick = TICK
-            instrument.scale = SCALE
-            instrument.lot = 100
-        else:
-            record_at(agent.counters_at, feed_counters_dtype).instruments_full += 1
-    if found < 0:
-        listed.instrument = -1
-        return -1
-    instrument = row(instruments, found, instrument_dtype)
-    if instrument.locate != locate and instrument.locate >= 0:
-        row(span(agent.listed), instrument.locate, listed_dtype).instrument = -1
-    instrument.locate = locate
-    if instrument.flags & INSTRUMENT_ANNOUNCED == 0:
-        instrument.flags |= INSTRUMENT_ANNOUNCED
-        set_state(agent, found, agent.state, 1)
-    listed.instrument = found + 1
-    return found + 1
-
-
-# ---------------------------------------------------------------- everything that does not touch a book
-
-
-@leaf
-def trading_state(code):
-    """Return the TradingState of a trading action's code."""
-    if code == CODE_TRADING:
-        return TRADING
-    if code == CODE_PAUSED:
-        return PAUSED
-    if code == CODE_QUOTE_ONLY:
-        return QUOTE_ONLY
-    return HALTED                                     # halted, or a code we do not know: not to be traded
-
-
-@hot
-def apply_rare(agent, at, kind, does, instrument, end):
-    """Apply a message that touches no order. instrument: index, or -1 when it concerns none of ours."""
-    apart()
-    counters = record_at(agent.counters_at, feed_counters_dtype)
-    event = px = qty = ref = orders = flags = 0
-    about = max(instrument, 0)
-    if kind == SYSTEM_EVENT:
-        event, qty = SYSTEM, load8(at + 11)
-    elif kind == MWCB_STATUS:
-        counters.breakers += 1
-        breach = record_at(at, mwcb_status_dtype)
-        event, qty, ref = SYSTEM, MWCB_STATUS, breach.breached_level
-    elif kind == MWCB_LEVELS:
-        counters.breakers += 1
-    elif instrument < 0 or does & DOES_EMIT == 0:
-        counters.notices += 1
-    elif kind == TRADE or kind == CROSS_TRADE:
-        if kind == TRADE:
-            trade = record_at(at, trade_dtype)
-            px, qty, ref = swap32(trade.price), swap32(trade.shares), swap64(trade.match)
-            flags = FLAG_SELL if trade.side == SELL else 0
-        else:
-            cross = record_at(at, cross_trade_dtype)
-            px, qty, ref = swap32(cross.price), swap64(cross.shares), swap64(cross.match)
-        event = HIDDEN
-        if qty < 0 or qty > 1 << 40:
-            refuse_field(agent, instrument, kind, end)
-            return
-        counters.hidden_trades += 1
-        counters.hidden_volume += qty
-        counters.volume += qty
-        quote = row(span(agent.quotes), instrument, quote_dtype)
-        if qty > 0:
-            begin_write(quote)
-            quote.last_px = px
-            quote.last_qty = qty
-            quote.volume += qty
-            quote.ts_event = agent.ts_event
-            quote.ts_recv = agent.ts_recv
-            end_write(quote)
-    elif kind == BROKEN_TRADE:
-        counters.broken += 1
-        event, ref = BROKEN, swap64(record_at(at, broken_trade_dtype).match)
-    elif kind == NOII:
-        counters.imbalances += 1
-        noii = record_at(at, noii_dtype)
-        event, px, qty, ref = IMBALANCE, swap32(noii.near_price), swap64(noii.paired_shares), swap64(noii.imbalance_shares)
-        if noii.imbalance_direction == SELL:
-            flags, ref = FLAG_SELL, -ref
-    elif kind == STOCK_DIRECTORY:
-        counters.directory += 1
-        directory = record_at(at, stock_directory_dtype)
-        row_of = row(span(agent.instruments), instrument, instrument_dtype)
-        lot = swap32(directory.round_lot_size)
-        row_of.lot = lot if lot > 0 else 100
-        if directory.authenticity == TEST_SYMBOL:
-            row_of.flags |= INSTRUMENT_TEST
-        event, qty, ref = DIRECTORY, row_of.locate, row_of.lot
-    else:                                             # H, h, Y: what may be done with the instrument
-        counters.status_changes += 1
-        standing = row(span(agent.standings), instrument, standing_dtype)
-        row_of = row(span(agent.instruments), instrument, instrument_dtype)
-        if kind == TRADING_ACTION:
-            action = record_at(at, trading_action_dtype)
-            standing.trading = trading_state(action.trading_state)
-            standing.reason = action.reason
-        elif kind == OPERATIONAL_HALT:
-            halt = record_at(at, operational_halt_dtype)
-            if halt.market_code == THIS_MARKET:
-                standing.halted = 1 if halt.operational_halt_action == CODE_HALTED else 0
-        elif record_at(at, reg_sho_restriction_dtype).reg_sho_action == NO_TEST:
-            row_of.flags &= ~INSTRUMENT_SHORT_RESTRICTED
-        else:
-            row_of.flags |= INSTRUMENT_SHORT_RESTRICTED
-        event, qty, ref = STATUS, standing.trading, standing.reason
-        if standing.halted != 0:
-            qty = HALTED
-            ref |= STATUS_OPERATIONAL
-        if row_of.flags & INSTRUMENT_SHORT_RESTRICTED != 0:
-            ref |= STATUS_SHORT
-        quote = row(span(agent.quotes), instrument, quote_dtype)
-        begin_write(quote)
-        quote.trading = qty
-        end_write(quote)
-    if event != 0 and agent.sink == SINK_RING:
-        make_room(agent, 1)
-        emit(agent, row(span(agent.engine.books), about, book_dtype), about, event, px, qty, orders, ref, flags | end)
-
-
-# ---------------------------------------------------------------- orders
+TRADE_EVENT = int(EventKind.TRADE)
 
 
 @leaf
@@ -763,7 +471,8 @@ _DOES = {
     ORDER_CANCEL: DOES_TAKE | DOES_EMIT,
     ORDER_DELETE: DOES_TAKE | DOES_EMIT,
     **dict.fromkeys(
-        (TRADE, CROSS_TRADE, BROKEN_TRADE, NOII, STOCK_DIRECTORY, TRADING_ACTION, OPERATIONAL_HALT, REG_SHO_RESTRICTION), DOES_EMIT
+        (TRADE, CROSS_TRADE, BROKEN_TRADE, NOII, STOCK_DIRECTORY, TRADING_ACTION, OPERATIONAL_HALT, REG_SHO_RESTRICTION,
+         PARTICIPANT_POSITION, IPO_QUOTING, LULD_COLLAR, RPII, DIRECT_LISTING), DOES_EMIT
     ),
 }
 

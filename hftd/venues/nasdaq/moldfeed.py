@@ -67,6 +67,7 @@ from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.ring import publish, room
 from hftd.shm.seqlock import begin_write, end_write
 from hftd.venues.nasdaq.itchfeed import apply_run
+from hftd.venues.nasdaq.itchmend import keep
 from hftd.venues.nasdaq.moldudp64 import END_OF_SESSION, HEADER, HEARTBEAT, packet_dtype
 
 CHUNK = 24
@@ -322,6 +323,8 @@ def apply_packet(agent, at, length, sequence, count):
         start += 2 + swap16(load16(start))
         sequence += 1
         count -= 1
+    if agent.mending != 0:
+        keep(agent, start, at + length, sequence)
     apply_run(agent, start, at + length, sequence)
     agent.expected = sequence + count
     if agent.sink == SINK_RING:

@@ -104,6 +104,7 @@ def test_every_type_is_counted_and_the_quiet_ones_move_nothing(feed):
 
     assert feed.sides(0) == before and feed.quote(0) == quote
     assert feed.counter("notices") == 5 and feed.counter("breakers") == 2 and feed.counter("imbalances") == 1
+    assert feed.counter("skipped") == 0
     types = feed.build.tables["types"].rows["count"]
     assert all(types[ord(kind)] == 1 for kind in "RALVWKJNOSIP")
 

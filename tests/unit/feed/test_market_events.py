@@ -72,7 +72,8 @@ def test_the_end_flag_is_on_the_last_event_of_each_instrument(live):
         itch.others(6)[0], itch.others(5)[0],
     )  # fmt: skip
     assert [(kind, instrument, end) for kind, instrument, *_, end in events] == [
-        (LEVEL, 0, False), (LEVEL, 1, True), (TRADE, 0, False), (LEVEL, 0, True),
+        (LEVEL, 0, False), (LEVEL, 1, False), (TRADE, 0, False), (LEVEL, 0, False),
+        (EventKind.PARTICIPANT, 1, True), (EventKind.PARTICIPANT, 0, True),
     ]  # fmt: skip
 
 
@@ -81,14 +82,17 @@ def test_a_refused_last_message_still_ends_the_packet(live):
     for bad in refused:
         events = after(live, itch.add(5, live.seq + 1000, "B", 100, 1_000_000), itch.add(5, 1, "B", 1, 1_000_000), bad)
         assert [end for *_, end in events].count(True) == 1 and events[-1][-1], (bad, events)
-        assert events[-1][0] == STATE and events[-1][4] == BookState.LIVE
+        assert events[-1][0] == STATE and events[-1][4] == BookState.STALE
 
 
 def test_prints_status_and_the_rest(live):
     assert after(live, itch.trade(5, 30, 999_500, match=9)) == [(HIDDEN, 0, 0, 999_500, 30, 0, 9, True)]
-    assert after(live, itch.cross(5, 3000, 999_600, match=10)) == [(HIDDEN, 0, 0, 999_600, 3000, 0, 10, True)]
+    assert after(live, itch.cross(5, 3000, 999_600, match=10)) == [(HIDDEN, 0, 0, 999_600, 3000, ord("O"), 10, True)]
     assert after(live, itch.broken(5, 10)) == [(BROKEN, 0, 0, 0, 0, 0, 10, True)]
-    assert after(live, itch.imbalance(5, 100, 40, "S", 999_000)) == [(IMBALANCE, 0, 1, 999_000, 100, 0, -40, True)]
+    assert after(live, itch.imbalance(5, 100, 40, "S", 999_000, far=998_000, reference=999_500, kind="C", variation="L")) == [
+        (EventKind.IMBALANCE_PRICES, 0, 0, 998_000, 999_500, 0, 0, False),
+        (IMBALANCE, 0, 1, 999_000, 100, ord("S") | ord("C") << 8 | ord("L") << 16, -40, True),
+    ]  # fmt: skip
     assert after(live, itch.system("Q")) == [(SYSTEM, 0, 0, 0, ord("Q"), 0, 0, False)]
     reason = int.from_bytes(b"LUDP", "little")
     assert after(live, itch.action(5, "P", "LUDP")) == [(STATUS, 0, 0, 0, TradingState.PAUSED, 0, reason, True)]

@@ -4,7 +4,13 @@ import pytest
 
 from hftd.msg.enums import BookState, DenyReason, ExecType, RunState, TradingState
 from hftd.msg.ids import make_id
-from hftd.msg.records import INSTRUMENT_SHORT_RESTRICTED, INSTRUMENT_TEST, INTENT_ANY_STATE, INTENT_SHORT
+from hftd.msg.records import (
+    INSTRUMENT_ROUND_LOTS,
+    INSTRUMENT_SHORT_RESTRICTED,
+    INSTRUMENT_TEST,
+    INTENT_ANY_STATE,
+    INTENT_SHORT,
+)
 from tests.support.risk_desk import BUY, CANCEL, CANCEL_ALL, NEW, PX, REPLACE, SELL, Desk
 
 
@@ -17,12 +23,12 @@ def test_a_plain_order_passes_whole_and_sealed(desk):
     """Every field of the intent reaches the order; the checksum is the one the gateway computes."""
     from hftd.msg.check import order_check
 
-    cl_ord_id = desk.intent(side=SELL, px=PX + 500, qty=77, instrument=1, tif=1, flags=2, t_feed=11, t_strategy=22)
+    cl_ord_id = desk.intent(side=SELL, px=PX + 500, qty=77, instrument=1, tif=1, flags=3, t_feed=11, t_strategy=22)
     desk.step()
     (order,) = desk.orders()
 
     fields = ("cl_ord_id", "px", "qty", "instrument", "kind", "side", "tif", "flags", "strategy", "t_feed", "t_strategy", "seq")
-    assert [int(order[name]) for name in fields] == [cl_ord_id, PX + 500, 77, 1, NEW, SELL, 1, 2, 0, 11, 22, 1]
+    assert [int(order[name]) for name in fields] == [cl_ord_id, PX + 500, 77, 1, NEW, SELL, 1, 3, 0, 11, 22, 1]
 
     class View:
         def __getattr__(self, name):
@@ -165,6 +171,88 @@ def test_short_sale_restriction(desk):
     assert desk.reason(side=SELL, px=PX - 100, qty=1) == DenyReason.SHORT_RESTRICTED
     assert desk.reason(side=SELL, px=PX - 100, qty=1, flags=INTENT_SHORT) == DenyReason.SHORT_RESTRICTED
     assert desk.reason(side=BUY, px=PX - 300) == DenyReason.OK
+
+
+def marked(desk, **intent) -> bool:
+    """Send an order that passes, and tell whether it went out marked short."""
+    assert desk.reason(**intent) == DenyReason.OK
+    return bool(int(desk.passed[0]["flags"]) & INTENT_SHORT)
+
+
+def test_a_sale_is_marked_short_when_the_account_could_end_short(desk):
+    """Whatever the strategy says: risk knows what is held and what else is for sale."""
+    desk.report(ExecType.FILL, make_id(0, 1, 1 << 20), px=PX, qty=300, side=BUY, venue_id=1)
+    assert not marked(desk, side=SELL, px=PX + 100, qty=200)
+    assert not marked(desk, side=SELL, px=PX + 100, qty=100, place=1)
+    assert marked(desk, side=SELL, px=PX + 100, qty=1)
+    assert not marked(desk, side=BUY, px=PX - 100, qty=500)
+    assert marked(desk, side=SELL, px=PX + 100, qty=1, instrument=1)
+    assert marked(desk, side=SELL, px=PX + 100, qty=1, flags=INTENT_SHORT)
+
+
+def test_a_long_sale_does_not_grow_into_a_short_one(desk):
+    """A replacement has the mark of the order it replaces: moving it is fine, growing beyond what is held is not."""
+    desk.report(ExecType.FILL, make_id(0, 1, 1 << 20), px=PX, qty=300, side=BUY, venue_id=1)
+    long = desk.intent(side=SELL, px=PX + 200, qty=200)
+    desk.step()
+    short = desk.intent(side=SELL, px=PX + 200, qty=200)
+    desk.step()
+    assert [int(order["flags"]) & INTENT_SHORT for order in desk.orders()] == [0, INTENT_SHORT]
+    for order in (long, short):
+        desk.report(ExecType.NEW, order, px=PX + 200, qty=200, leaves=200, side=SELL, venue_id=order)
+    assert not marked(desk, kind=REPLACE, side=SELL, px=PX + 300, qty=200, orig=long)
+    assert marked(desk, kind=REPLACE, side=SELL, px=PX + 300, qty=250, orig=short)
+    long = make_id(0, 1, desk.sequence - 1)
+    assert desk.reason(kind=REPLACE, side=SELL, px=PX + 300, qty=201, orig=long) == DenyReason.SHORT_UNMARKED
+
+
+def test_the_auction_collar_of_a_pause(desk):
+    """Inside it the pause denies, outside it the collar; without one, nothing does."""
+    desk.quote(collar_low=PX - 200, collar_high=PX + 200, trading=int(TradingState.PAUSED))
+    assert desk.reason(px=PX + 300) == desk.reason(px=PX - 300) == DenyReason.LULD_COLLAR
+    assert desk.reason(px=PX + 200) == desk.reason(px=PX - 200) == DenyReason.NOT_TRADING
+    desk.quote(collar_low=PX - 200, collar_high=PX + 200)
+    assert desk.reason(px=PX + 300) == DenyReason.LULD_COLLAR and desk.reason(px=PX + 300, instrument=1) == DenyReason.OK
+    desk.quote(collar_low=0, collar_high=0)
+    assert desk.reason(px=PX + 300) == DenyReason.OK
+
+
+def test_a_market_wide_breaker_stops_what_takes_risk(desk):
+    """Reducing orders and cancels pass as long as the instrument itself is not halted."""
+    desk.report(ExecType.FILL, make_id(0, 1, 1 << 20), px=PX, qty=300, side=BUY, venue_id=1)
+    resting = desk.intent(px=PX - 300)
+    desk.step()
+    desk.orders()
+    for instrument in range(3):
+        desk.quote(instrument, breaker=1)
+    assert desk.reason(px=PX) == desk.reason(px=PX, instrument=1) == DenyReason.MARKET_BREAKER
+    assert desk.reason(side=SELL, px=PX, qty=301) == DenyReason.MARKET_BREAKER
+    assert desk.reason(side=SELL, px=PX, qty=300) == DenyReason.OK
+    assert desk.reason(kind=CANCEL, cl_ord_id=resting) == DenyReason.OK
+    desk.quote(0, breaker=0)
+    assert desk.reason(px=PX - 200) == DenyReason.OK and desk.reason(px=PX, instrument=1) == DenyReason.MARKET_BREAKER
+
+
+@pytest.mark.parametrize("choice", ["resume", "kill"])
+def test_a_breaker_pulls_the_kill_switch_where_asked(tmp_path, choice):
+    """risk.on_breaker = "kill": a person lifts it."""
+    from hftd.risk.kill import read_latch
+
+    desk = Desk(tmp_path, risk={"on_breaker": choice})
+    desk.memory["market"]["session"][0]["breaker"] = 2
+    desk.agent.cold(1 << 60)
+    assert bool(int(desk.run["kill"])) == (choice == "kill")
+    latched = read_latch(desk.config)
+    assert (latched and latched["by"]) == ("breaker" if choice == "kill" else None)
+
+
+def test_round_lots_only(desk):
+    """Where the venue takes no other quantities."""
+    facts = desk.memory["market"]["instruments"][0]
+    assert desk.reason(qty=50) == DenyReason.OK
+    facts["flags"] = 1 | INSTRUMENT_ROUND_LOTS
+    assert desk.reason(qty=50) == desk.reason(qty=150) == DenyReason.ROUND_LOT
+    assert desk.reason(qty=200) == DenyReason.OK and desk.reason(qty=50, instrument=1) == DenyReason.OK
 
 
 def test_self_cross_between_strategies(desk):

@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 
 import hftd.strategy as api
+from hftd.msg.records import session_dtype, status_dtype
 from hftd.strategy.harness import Tape
 from hftd.strategy.program import CALLBACKS, CHECKOUT
-from hftd.strategy.records import book_dtype, fill_dtype
+from hftd.strategy.records import book_dtype, fill_dtype, notice_dtype, trade_dtype
 from hftd.strategy.synthetic import market_events
 
 README = CHECKOUT / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
 STRATEGIES = [block for block in BLOCKS if "def on_book" in block]
+_VIEWS = {name for kind in (status_dtype, session_dtype, notice_dtype, trade_dtype) for name in kind.names}
 SCRIPTS = [block for block in BLOCKS if "def on_book" not in block]
 
 
@@ -44,7 +46,7 @@ def test_every_function_and_field_it_names_exists():
     text = README.read_text()
     tables = "\n".join(line for line in text.splitlines() if line.startswith("|"))
     called = set(re.findall(r"`(\w+)\(", tables)) | set(re.findall(r"`(\w+)`", tables))
-    known = set(dir(api)) | set(CALLBACKS) | set(book_dtype.names) | set(fill_dtype.names) | {"ctx", "i8", "f8"}
+    known = set(dir(api)) | set(CALLBACKS) | set(book_dtype.names) | set(fill_dtype.names) | _VIEWS | {"ctx", "i8", "f8"}
     strange = {name for name in called if name not in known and not name.isdigit()}
     assert strange - {"hidden", "kind", "id", "px", "qty"} == set()
     functions = {name for name in api.__all__ if callable(getattr(api, name)) and name not in ("Param", "layout")}
