@@ -152,9 +152,12 @@ def _u(value: int, width: int) -> bytes:
 def synthetic_day(symbols: int) -> tuple[bytearray, int, int]:
     """Return (framed messages, where the opening begins, where the end of the day begins) of a synthetic day.
 
-    Before the opening: start of messages, the market-wide circuit breaker's levels, directory, trading action, Reg SHO and a market
-    maker of every symbol, start of system hours, imbalances. Opening: cross trades and start of market hours. End: closing crosses
-    and the system events that end a day; their stamps are moved up to the flow's last where it runs longer.
+    Before the opening: start of messages, the market-wide circuit breaker's levels; directory, trading action, Reg SHO, a market
+    maker and retail interest of every symbol; start of system hours; the first symbol is paused, has its auction collar, widened
+    once, and resumes by a cross; the last one's release as an IPO is put off, and its direct listing told; an operational halt of
+    another market; imbalances. So every type of message but a breach of the breaker is heard each day. Opening: cross trades and
+    start of market hours. End: closing crosses and the system events that end a day; their stamps are moved up to the flow's last
+    where it runs longer.
     """
     chosen = [(n + 1, name.encode().ljust(8), round(px * 100) * 100) for n, (name, px) in enumerate(SYMBOLS[:symbols])]
     before, opening, end = bytearray(), bytearray(), bytearray()
@@ -167,7 +170,24 @@ def synthetic_day(symbols: int) -> tuple[bytearray, int, int]:
         before += _message("H", locate, ts, stock + b"T " + b"    ")
         before += _message("Y", locate, ts, stock + b"0")
         before += _message("L", locate, ts, b"SIMU" + stock + b"YNA")
+        before += _message("N", locate, ts, stock + b"N")
     before += _message("S", 0, 4 * HOUR, b"S")
+    ts = 4 * HOUR
+    locate, stock, px = chosen[0]
+    before += _message("H", locate, ts + 1, stock + b"P LUDP")
+    for widened in range(2):
+        part = px * (5 + 5 * widened) // 100 // 100 * 100
+        body = stock + _u(px, 4) + _u(px + part, 4) + _u(px - part, 4) + _u(widened, 4)
+        before += _message("J", locate, ts + 2 + widened, body)
+    before += _message("Q", locate, ts + 4, _u(500, 8) + stock + _u(px, 4) + _u(200 + locate, 8) + b"H")
+    before += _message("H", locate, ts + 5, stock + b"T     ")
+    locate, stock, px = chosen[-1]
+    before += _message("K", 0, ts + 6, stock + _u(OPEN_NS // 1_000_000_000 + 900, 4) + b"A" + _u(px, 4))
+    before += _message("K", 0, ts + 7, stock + _u(0, 4) + b"C" + _u(0, 4))
+    before += _message("O", locate, ts + 8, stock + b"N" + _u(px - 100, 4) + _u(px + 100, 4) + _u(px, 4) + _u(OPEN_NS, 8)
+                       + _u(px - 100, 4) + _u(px + 100, 4))  # fmt: skip
+    before += _message("h", locate, ts + 9, stock + b"XH")
+    before += _message("h", locate, ts + 10, stock + b"XT")
     for locate, stock, px in chosen:
         body = _u(1000, 8) + _u(200, 8) + b"B" + stock + _u(px, 4) * 3 + b"OL"
         before += _message("I", locate, SEED_NS - 1_000_000, body)
