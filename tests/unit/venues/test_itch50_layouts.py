@@ -1,7 +1,5 @@
 """ITCH 5.0 and MoldUDP64 layouts against the specification's tables."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -9,19 +7,11 @@ from hftd.core.memory import records
 from hftd.venues.nasdaq.itch50 import LENGTH, MESSAGES, set_stamp, stamp, symbol_to_int, symbol_to_text, system_event_dtype
 from hftd.venues.nasdaq.itchfeed import STOCK_AT
 from hftd.venues.nasdaq.moldudp64 import packet_dtype, session_to_ints, session_to_text
-from tests.support.data import SHARED
-
-
-def spec(name: str):
-    """Return a specification's tables, or skip."""
-    path = SHARED.parent / "specs" / name
-    if not path.exists():
-        pytest.skip(f"specification absent: {name} (looked in ../shared/specs)")
-    return json.loads(path.read_text())
+from tests.support.data import shared_spec
 
 
 def test_every_message_has_the_specified_length_and_field_offsets():
-    tables = spec("itch50.json")
+    tables = shared_spec("itch50.json")
     messages = tables.get("messages", tables)
     checked = 0
     for kind, layout in MESSAGES.items():
@@ -38,7 +28,7 @@ def test_every_message_has_the_specified_length_and_field_offsets():
 
 
 def test_mold_header_is_as_specified():
-    fields = spec("moldudp64.json")["downstream_header"]
+    fields = shared_spec("moldudp64.json")["downstream_header"]
     assert packet_dtype.itemsize == fields[-1]["offset"] + fields[-1]["length"] == 20
     assert packet_dtype.fields["sequence"][1] == 10 and packet_dtype.fields["count"][1] == 18
 
