@@ -121,14 +121,14 @@ quote_dtype = layout("quote", 128, [
     ("bid_qty", "i8"),
     ("ask_px", "i8"),
     ("ask_qty", "i8"),
-    ("last_px", "i8"),                            # last print
-    ("last_qty", "i8"),
     ("ts_event", "i8"),                           # ns since the venue's midnight
     ("ts_recv", "i8"),                            # ticks
+    ("events", "i8"),                             # market events published for this instrument
+    ("last_px", "i8"),                            # last print
+    ("last_qty", "i8"),
     ("volume", "i8"),                             # shares printed today
     ("state", "i8"),                              # BookState
     ("trading", "i8"),                            # TradingState
-    ("events", "i8"),                             # market events published for this instrument
     ("collar_low", "u4"), ("collar_high", "u4"),  # prices an order may have in the auction that ends a pause; 0: no collar
     ("breaker", "i8"),                            # level of a market-wide breaker in force for this instrument; 0: none
     ("pad0", "i8"),
