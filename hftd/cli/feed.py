@@ -8,7 +8,7 @@ from hftd.errors import HftdError
 def add(commands) -> None:
     """Add the commands of this file."""
     parser = commands.add_parser("feed", help="run a recording or live lines through the feed without trading: counts, gaps, books")
-    parser.add_argument("source", metavar="SOURCE", help="ITCH 5.0 file, pcap or pcapng (each plain or .gz), or: live")
+    parser.add_argument("source", metavar="SOURCE", help="ITCH 5.0 file, pcap or pcapng (each plain or .gz), or: live, synthetic")
     line_arguments(parser)
     parser.add_argument("--symbol", action="append", default=[], metavar="S", help="follow only these symbols (repeatable)")
     parser.add_argument("--book", action="append", default=[], metavar="S", help="show the book of a symbol (repeatable)")
@@ -16,6 +16,10 @@ def add(commands) -> None:
     parser.add_argument("--pace", type=float, default=0.0, metavar="N", help="recorded pace times N (default: as fast as possible)")
     parser.add_argument("--rate", type=float, default=0.0, metavar="N", help="at most N messages a second")
     parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="stop after S seconds")
+    parser.add_argument("--messages", type=int, default=10_000_000, metavar="N", help="synthetic: messages of the day (10,000,000)")
+    parser.add_argument("--symbols", type=int, default=8000, metavar="N", help="synthetic: symbols of the market (8,000)")
+    parser.add_argument("--live", type=int, default=90, metavar="N", help="synthetic: live orders a symbol tends to (90)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="synthetic: of the day; the same again from the same seed")
     parser.add_argument("--every", type=float, default=1.0, metavar="S", help="live: a line of progress every S seconds (0: none)")
     parser.add_argument("--parquet", metavar="DIR", help="export events, trades, best prices and depth as Parquet files")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -58,14 +62,19 @@ def feed(options) -> int:
     if options.levels < 1:
         raise HftdError(f"--levels: must be at least 1, was {options.levels}")
     config, lines = configuration(options), desks.parse_lines(options.line)
-    live = options.source == "live"
+    live, synthetic = options.source == "live", options.source == "synthetic"
     if live and not (config or lines):
         raise HftdError("feed live: say which lines: -c CONFIG, or --line GROUP:PORT")
     pace = desks.Pace(options.pace, options.rate)
     if live and pace.active:
         raise HftdError("feed live: --pace and --rate are for recordings")
-    capture, file, orders = None, None, 0
-    if not live:
+    capture, file, market, orders = None, None, None, 0
+    if synthetic:
+        if pace.active:
+            raise HftdError("feed synthetic: --pace and --rate are for recordings")
+        market = synthetic_market(options)
+        orders = 2 * options.symbols * options.live
+    elif not live:
         if is_capture(options.source):
             capture = CaptureFile(options.source, desks.wanted_of(lines, config))
             orders = desks.orders_in_capture(capture)
@@ -85,6 +94,8 @@ def feed(options) -> int:
             try:
                 if capture is not None:
                     desk.run_capture(capture, pace, stop, options.seconds)
+                elif market is not None:
+                    desk.run_market(market, options.messages, stop, options.seconds)
                 elif file is not None:
                     desk.run_file(file, pace, stop, options.seconds)
                 else:
@@ -112,6 +123,19 @@ def feed(options) -> int:
     if facts["events_lost"]:
         raise HftdError(f"{facts['events_lost']:,} events were lost before they could be exported: the tables are incomplete")
     return 0
+
+
+def synthetic_market(options):
+    """Return the market of `feed synthetic`. Raises HftdError for what cannot be."""
+    from hftd.sim.day import Market
+
+    for name, value, low, high in (("messages", options.messages, 1, 10**12), ("symbols", options.symbols, 1, 16384),
+                                   ("live", options.live, 1, 100_000), ("seed", options.seed, 0, 1 << 62)):  # fmt: skip
+        if not low <= value <= high:
+            raise HftdError(f"--{name}: must be {low:,} to {high:,}, was {value:,}")
+    if options.symbols * options.live > 1 << 24:
+        raise HftdError(f"--symbols times --live: at most {1 << 24:,} live orders, these are {options.symbols * options.live:,}")
+    return Market(options.symbols, options.live, options.seed, options.messages)
 
 
 def progress(desk) -> None:
@@ -165,6 +189,8 @@ def show(facts: dict[str, Any]) -> None:
         say("no line of ours is in this capture: choose a destination with --line GROUP:PORT")
     for name, count in facts.get("parquet", {}).items():
         say(f"{name}.parquet: {count:,} rows")
+    if "resident_mib" in facts:
+        say("memory: " + ", ".join(f"{value} MiB at the {name}" for name, value in facts["resident_mib"].items()))
     session = f", session {facts['session']}" if "session" in facts else ""
     say(f"{facts['kind']}{session}: {facts['messages']:,} messages, {facts['instruments']:,} instruments, "
         f"{facts['live_orders']:,} orders live, {facts['executed_shares']:,} shares executed, books {facts['state']}")  # fmt: skip

@@ -138,14 +138,16 @@ def pace(stamps: np.ndarray, options: Options) -> np.ndarray | None:
 # ---------------------------------------------------------------- the frame of a synthetic day
 
 
-def _message(kind: str, locate: int, ts: int, body: bytes) -> bytes:
+def framed(kind: str, locate: int, ts: int, body: bytes) -> bytes:
+    """Return an ITCH message of a type, behind its length."""
     head = kind.encode() + locate.to_bytes(2, "big") + b"\0\0" + ts.to_bytes(6, "big")
     raw = head + body
     assert len(raw) == itch.LENGTH[ord(kind)], kind
     return len(raw).to_bytes(2, "big") + raw
 
 
-def _u(value: int, width: int) -> bytes:
+def number(value: int, width: int) -> bytes:
+    """Return a number as it lies on the wire, in `width` bytes."""
     return value.to_bytes(width, "big")
 
 
@@ -162,41 +164,41 @@ def synthetic_day(symbols: int) -> tuple[bytearray, int, int]:
     chosen = [(n + 1, name.encode().ljust(8), round(px * 100) * 100) for n, (name, px) in enumerate(SYMBOLS[:symbols])]
     before, opening, end = bytearray(), bytearray(), bytearray()
     ts = 3 * HOUR + 300_000_000_000
-    before += _message("S", 0, ts, b"O")
-    before += _message("V", 0, ts + 1, b"".join(_u(level * 10**8, 8) for level in (3900, 3650, 3350)))
+    before += framed("S", 0, ts, b"O")
+    before += framed("V", 0, ts + 1, b"".join(number(level * 10**8, 8) for level in (3900, 3650, 3350)))
     for locate, stock, _ in chosen:
         ts += 1_000_000
-        before += _message("R", locate, ts, stock + b"QN" + _u(100, 4) + b"NC" + b"Z " + b"PNN1N" + _u(0, 4) + b"N")
-        before += _message("H", locate, ts, stock + b"T " + b"    ")
-        before += _message("Y", locate, ts, stock + b"0")
-        before += _message("L", locate, ts, b"SIMU" + stock + b"YNA")
-        before += _message("N", locate, ts, stock + b"N")
-    before += _message("S", 0, 4 * HOUR, b"S")
+        before += framed("R", locate, ts, stock + b"QN" + number(100, 4) + b"NC" + b"Z " + b"PNN1N" + number(0, 4) + b"N")
+        before += framed("H", locate, ts, stock + b"T " + b"    ")
+        before += framed("Y", locate, ts, stock + b"0")
+        before += framed("L", locate, ts, b"SIMU" + stock + b"YNA")
+        before += framed("N", locate, ts, stock + b"N")
+    before += framed("S", 0, 4 * HOUR, b"S")
     ts = 4 * HOUR
     locate, stock, px = chosen[0]
-    before += _message("H", locate, ts + 1, stock + b"P LUDP")
+    before += framed("H", locate, ts + 1, stock + b"P LUDP")
     for widened in range(2):
         part = px * (5 + 5 * widened) // 100 // 100 * 100
-        body = stock + _u(px, 4) + _u(px + part, 4) + _u(px - part, 4) + _u(widened, 4)
-        before += _message("J", locate, ts + 2 + widened, body)
-    before += _message("Q", locate, ts + 4, _u(500, 8) + stock + _u(px, 4) + _u(200 + locate, 8) + b"H")
-    before += _message("H", locate, ts + 5, stock + b"T     ")
+        body = stock + number(px, 4) + number(px + part, 4) + number(px - part, 4) + number(widened, 4)
+        before += framed("J", locate, ts + 2 + widened, body)
+    before += framed("Q", locate, ts + 4, number(500, 8) + stock + number(px, 4) + number(200 + locate, 8) + b"H")
+    before += framed("H", locate, ts + 5, stock + b"T     ")
     locate, stock, px = chosen[-1]
-    before += _message("K", 0, ts + 6, stock + _u(OPEN_NS // 1_000_000_000 + 900, 4) + b"A" + _u(px, 4))
-    before += _message("K", 0, ts + 7, stock + _u(0, 4) + b"C" + _u(0, 4))
-    before += _message("O", locate, ts + 8, stock + b"N" + _u(px - 100, 4) + _u(px + 100, 4) + _u(px, 4) + _u(OPEN_NS, 8)
-                       + _u(px - 100, 4) + _u(px + 100, 4))  # fmt: skip
-    before += _message("h", locate, ts + 9, stock + b"XH")
-    before += _message("h", locate, ts + 10, stock + b"XT")
+    before += framed("K", 0, ts + 6, stock + number(OPEN_NS // 1_000_000_000 + 900, 4) + b"A" + number(px, 4))
+    before += framed("K", 0, ts + 7, stock + number(0, 4) + b"C" + number(0, 4))
+    before += framed("O", locate, ts + 8, stock + b"N" + number(px - 100, 4) + number(px + 100, 4) + number(px, 4) + number(OPEN_NS, 8)
+                       + number(px - 100, 4) + number(px + 100, 4))  # fmt: skip
+    before += framed("h", locate, ts + 9, stock + b"XH")
+    before += framed("h", locate, ts + 10, stock + b"XT")
     for locate, stock, px in chosen:
-        body = _u(1000, 8) + _u(200, 8) + b"B" + stock + _u(px, 4) * 3 + b"OL"
-        before += _message("I", locate, SEED_NS - 1_000_000, body)
+        body = number(1000, 8) + number(200, 8) + b"B" + stock + number(px, 4) * 3 + b"OL"
+        before += framed("I", locate, SEED_NS - 1_000_000, body)
     for locate, stock, px in chosen:
-        opening += _message("Q", locate, OPEN_NS - 1, _u(1000, 8) + stock + _u(px, 4) + _u(locate, 8) + b"O")
-    opening += _message("S", 0, OPEN_NS, b"Q")
-    end += _message("S", 0, 16 * HOUR, b"M")
+        opening += framed("Q", locate, OPEN_NS - 1, number(1000, 8) + stock + number(px, 4) + number(locate, 8) + b"O")
+    opening += framed("S", 0, OPEN_NS, b"Q")
+    end += framed("S", 0, 16 * HOUR, b"M")
     for locate, stock, px in chosen:
-        end += _message("Q", locate, 16 * HOUR, _u(0, 8) + stock + _u(px, 4) + _u(100 + locate, 8) + b"C")
-    end += _message("S", 0, 20 * HOUR, b"E")
-    end += _message("S", 0, 20 * HOUR + 300_000_000_000, b"C")
+        end += framed("Q", locate, 16 * HOUR, number(0, 8) + stock + number(px, 4) + number(100 + locate, 8) + b"C")
+    end += framed("S", 0, 20 * HOUR, b"E")
+    end += framed("S", 0, 20 * HOUR + 300_000_000_000, b"C")
     return before + opening + end, len(before), len(before) + len(opening)

@@ -2,6 +2,7 @@
 
     ITCH file ──▶ replay_file ───────▶ apply_run ─┐
     capture ────▶ replay_capture ─▶ handle_packet ├─▶ books, counters, events ─▶ whoever takes them (`take`)
+    synthetic ──▶ play_packets ──▶ handle_packet ─┤
     live ───────▶ the feed's duty cycle ──────────┘
 
 The agent is the daemon's (`FeedAgent`), so that what is looked at here is what would be traded on: sequencing, lines A and B, gaps,
@@ -27,13 +28,13 @@ import numpy as np
 
 from hftd.control.config import Config, ConfigError, build, host_port
 from hftd.core import clock as clocks
-from hftd.core.memory import records
+from hftd.core.memory import address, block, records
 from hftd.errors import HftdError
 from hftd.feed.files import DataError, ItchFile, Scan
 from hftd.feed.memory import HISTOGRAMS, LINE_A, LINE_B
 from hftd.feed.setup import FeedAgent
 from hftd.feed.sources.capture import LATEST, CaptureFile
-from hftd.feed.sources.frames import NEED, REASON, file_dtype, replay_capture, replay_file, run_whole, settle
+from hftd.feed.sources.frames import NEED, REASON, file_dtype, play_packets, replay_capture, replay_file, run_whole, settle
 from hftd.feed.state import SINK_NONE, SINK_RING
 from hftd.feed.view import read_sides, told
 from hftd.msg.enums import BookState, Reason
@@ -54,6 +55,9 @@ BYTES_PER_ORDER = 38
 
 UNZIPPED = 12
 """Bytes that a byte of gzip may stand for, where they are not known."""
+
+MARKET_BYTES, MARKET_MESSAGES, MARKET_GAP_NS = 64 << 20, 1 << 16, 1000
+"""Of a synthetic market: bytes and messages made at once (its events fit the ring), and the time between two packets."""
 
 TURNS = 64
 """Turns of the live loop between two looks at the ring: far fewer events than it has slots."""
@@ -207,6 +211,7 @@ class Desk:
         self.begun = time.monotonic()
         self.seconds = 0.0
         self.capture: CaptureFile | None = None
+        self.resident: list[int] = []
 
     def close(self) -> None:
         """Close the sockets."""
@@ -298,6 +303,40 @@ class Desk:
             self.kind = source.kind
             self.seconds = time.monotonic() - self.begun
             self.span_ns = int(source.state["now"]) - int(source.state["first"])
+
+    def run_market(self, market, messages: int, stop: list, seconds: float = 0.0) -> None:
+        """Play a synthetic market's day (`hftd.sim.day.Market`) of `messages` messages between opening and close, on both lines."""
+        self.kind = "synthetic"
+        buffer = block(MARKET_BYTES, huge=True)
+        at, now = address(buffer), time.time_ns()
+        begun_ns = now
+        play_packets(self.handle, at, at, now, MARKET_GAP_NS)  # compiled, or loaded, before the clock runs
+        market.packets(at, at, 0)
+        self.begun = time.monotonic()
+        self.resident = [resident_bytes()]
+
+        def play(end: int) -> None:
+            nonlocal now
+            begun = time.monotonic()
+            now = int(play_packets(self.handle, at, end, now, MARKET_GAP_NS))
+            self.seconds += time.monotonic() - begun
+            self.drain()
+            self.resident.append(resident_bytes())
+
+        def say(framed: bytes) -> None:
+            packets = market.packed(framed)
+            buffer[: len(packets)] = packets
+            play(at + len(packets))
+
+        try:
+            say(market.opening())
+            wanted = int(market.state["messages"]) + messages
+            while (left := wanted - int(market.state["messages"])) > 0:
+                self._look(stop, seconds)
+                play(market.packets(at, at + MARKET_BYTES, min(left, MARKET_MESSAGES)))
+            say(market.closing())
+        finally:
+            self.span_ns = now - begun_ns
 
     def _settle(self, now: int) -> None:
         """Let time pass after the last packet until nothing is missing any more, or nothing moves."""
@@ -396,6 +435,9 @@ class Desk:
             facts["next_sequence"] = int(self.handle["expected"])
         facts["market"] = told(self.agent.build.tables["session"].rows[0])
         facts["histograms_ns"] = self._histograms()
+        if self.resident:
+            facts["resident_mib"] = {"begin": self.resident[0] >> 20, "middle": self.resident[len(self.resident) // 2] >> 20,
+                                     "end": self.resident[-1] >> 20}  # fmt: skip
         if self.capture is not None:
             facts["capture"] = self.capture.counts()
             facts["destinations"] = self.capture.lines()
@@ -409,6 +451,12 @@ class Desk:
                 values = [round(value * 1e9 / int(self.clock["hz"])) for value in percentiles(rows[index], (50, 99, 100))]
                 found[name] = dict(zip(("count", "p50", "p99", "max"), (int(rows[index]["count"]), *values), strict=True))
         return found
+
+
+def resident_bytes() -> int:
+    """Return what this process has in memory now."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * mmap.PAGESIZE
 
 
 def stamp_at(at: int) -> int:

@@ -13,7 +13,7 @@ be known from a part of it. Checksums are not looked at: cards leave them out of
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout, offset_of
 from hftd.core.memory import load8, load16, load32, load64, record_at, row, span, span_dtype, store64, swap16, swap32, swap64
-from hftd.feed.memory import feed_counters_dtype
+from hftd.feed.memory import LINE_A, LINE_B, feed_counters_dtype
 from hftd.feed.state import PACKET_ROOM, SINK_RING
 from hftd.msg.enums import BookState
 from hftd.shm.ring import publish
@@ -263,6 +263,23 @@ def packet_in(agent, at, length, line, now):
     agent.ts_recv = now
     bump(agent.counters_at + PACKETS + 8 * line, 1)
     handle_packet(agent, at, length, line)
+
+
+@hot
+def play_packets(agent, at, end, now, gap):
+    """Give the feed packets that lie from `at` on, each behind its length (i8), on line A and then on line B, `gap` ns apart.
+
+    Returns the time after the last.
+    """
+    while at < end:
+        length = load64(at)
+        packet_in(agent, at + 8, length, LINE_A, now)
+        packet_in(agent, at + 8, length, LINE_B, now + gap // 2)
+        if agent.sink == SINK_RING:
+            publish(agent.md)
+        now += gap
+        at += (8 + length + 7) & -8
+    return now
 
 
 @hot
