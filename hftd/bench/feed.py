@@ -24,8 +24,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hftd.bench import host as hosts
 from hftd.bench.registry import BenchError
 from hftd.bench.rivals import PYTHON_MESSAGES, RIVALS, first
@@ -55,8 +53,8 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """The row for JSON."""
-        return {"name": self.name, "does": self.does, "min_ns": round(min(self.ns), 2), "p50_ns": round(statistics.median(self.ns), 2),
-                "rounds": len(self.ns), "note": self.note}  # fmt: skip
+        least, middle = round(min(self.ns), 2), round(statistics.median(self.ns), 2)
+        return {"name": self.name, "does": self.does, "min_ns": least, "p50_ns": middle, "rounds": len(self.ns), "note": self.note}
 
 
 @contextlib.contextmanager
@@ -148,7 +146,7 @@ def highest_reference(raw: bytes) -> int:
 # ---------------------------------------------------------------- scale
 
 
-def cost(symbols: int, live: int, messages: int = SCALE_MESSAGES) -> tuple[float, int]:
+def cost(symbols: int, live: int, messages: int) -> tuple[float, int]:
     """Return (ns a message, live orders) of a synthetic market with about `live` orders in all its books.
 
     The books are filled first; then messages are made and applied in stretches, and only the applying is timed: the median stretch.
@@ -284,9 +282,9 @@ def feed_mode(options) -> int:
     for column in ("what", "who", "min ns", "p50 ns", "messages/s", "times hftd", ""):
         table.add_column(column, justify="left" if column in ("what", "who", "") else "right")
     for row in sorted(result["rows"], key=lambda row: (row["does"], row["p50_ns"])):
-        times = f"{row['p50_ns'] / ours[row['does']]:.1f}" if row["does"] in ours else f"{row['p50_ns'] / ours['parse+book']:.2f}"
-        table.add_row(row["does"], row["name"], f"{row['min_ns']:.1f}", f"{row['p50_ns']:.1f}", f"{1e9 / row['p50_ns']:,.0f}", times,
-                      row["note"])  # fmt: skip
+        least, middle = row["min_ns"], row["p50_ns"]
+        times = f"{middle / ours.get(row['does'], ours['parse+book']):.2f}"
+        table.add_row(row["does"], row["name"], f"{least:.1f}", f"{middle:.1f}", f"{1e9 / middle:,.0f}", times, row["note"])
     console.print(f"{result['file']}: {result['messages']:,} messages, {rounds} rounds, one core", highlight=False, markup=False)
     console.print(table)
     for row in result.get("scale", ()):
@@ -296,10 +294,11 @@ def feed_mode(options) -> int:
         taken = f"{row['ns']:.1f} ns a message" if row["ns"] is not None else row["note"]
         console.print(f"store {row['store']:8} {row['mib']:>7,} MiB  {taken}", highlight=False)
     if contest.missing:
-        console.print(f"not installed, so not beside: {', '.join(contest.missing)} (pip install 'hftd[test]')", highlight=False, markup=False)
+        absent = f"not installed, so not beside: {', '.join(contest.missing)} (pip install 'hftd[test]')"
+        console.print(absent, highlight=False, markup=False)
     console.print(hosts.line(machine), soft_wrap=True, highlight=False, markup=False)
     if options.json:
-        text = json.dumps(result, indent=1, default=lambda value: value.item() if isinstance(value, np.generic) else str(value)) + "\n"
+        text = json.dumps(result, indent=1) + "\n"
         if options.json == "-":
             sys.stdout.write(text)
         else:

@@ -5,8 +5,8 @@
     direct     an array by the reference itself: no search at all, and as long as the day's references
     pages      a directory by reference / 4096, pages of 4096 entries from a pool, given back when they are empty
 
-Each keeps an order's shares by its reference and nothing else, so the figures are of the store alone. All memory is made and touched
-before the clock runs.
+Each keeps an order's shares by its reference and nothing else, so the figures are of the store alone. All memory is made and
+touched before the clock runs.
 """
 
 from hftd.core.bind import bind

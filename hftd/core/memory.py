@@ -232,7 +232,7 @@ def records(dtype: np.dtype, count: int) -> np.ndarray:
 
 
 def block(size: int, huge: bool = False) -> mmap.mmap:
-    """Return `size` bytes of private, zeroed, prefaulted memory outside Python's heap; `huge` advises 2 MiB pages, and fills them."""
+    """Return `size` bytes of private, zeroed, prefaulted memory outside Python's heap; `huge` advises 2 MiB pages, whole ones."""
     unit = HUGE_PAGE if huge else mmap.PAGESIZE       # a whole number of large pages is also laid on their boundary
     made = mmap.mmap(-1, max(-(-size // unit), 1) * unit, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if huge and hasattr(mmap, "MADV_HUGEPAGE"):

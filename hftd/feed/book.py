@@ -191,8 +191,8 @@ def grow_side(engine, side):
 def add_order(engine, t, instrument, which, ref, qty, px, mpid):
     """Enter an order at the back of its price level.
 
-    which: Side; px: venue scale (not negated); mpid: resting_dtype has it. Returns (level, top): the level's row, or a negative code when it was refused and
-    nothing changed; top is 1 when the level is the best of its side.
+    which: Side; px: venue scale (not negated); mpid: as resting_dtype has it. Returns (level, top): the level's row, or a negative
+    code when it was refused and nothing changed; top is 1 when the level is the best of its side.
     """
     if ref > engine.newest:
         engine.newest = ref

@@ -186,7 +186,8 @@ def synthetic_day(symbols: int) -> tuple[bytearray, int, int]:
     locate, stock, px = chosen[-1]
     before += framed("K", 0, ts + 6, stock + number(OPEN_NS // 1_000_000_000 + 900, 4) + b"A" + number(px, 4))
     before += framed("K", 0, ts + 7, stock + number(0, 4) + b"C" + number(0, 4))
-    before += framed("O", locate, ts + 8, stock + b"N" + number(px - 100, 4) + number(px + 100, 4) + number(px, 4) + number(OPEN_NS, 8)
+    before += framed("O", locate, ts + 8, stock + b"N" + number(px - 100, 4) + number(px + 100, 4)
+                         + number(px, 4) + number(OPEN_NS, 8)
                        + number(px - 100, 4) + number(px + 100, 4))  # fmt: skip
     before += framed("h", locate, ts + 9, stock + b"XH")
     before += framed("h", locate, ts + 10, stock + b"XT")
