@@ -16,6 +16,7 @@ import numpy as np
 
 from hftd.bench.registry import BenchError, Lab, Samples, Skip, benchmark, measure
 from hftd.core.atomics import load_acquire_at, pause, store_release_at, tsc
+from hftd.core.budgets import COMPONENTS
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
 from hftd.core.memory import address, load64, record_at, records, span, store64
@@ -95,7 +96,7 @@ def _take_give(state, k):
     pool.give_row(state, rows, first, pool_row_dtype)
 
 
-@benchmark("pool", budget=50, about="take a row from the pool and give it back")
+@benchmark("pool", COMPONENTS["pool"], about="take a row from the pool and give it back")
 def pool_take_give(lab: Lab):
     """A pool of 64 Ki rows."""
     rows, made = records(pool_row_dtype, 1 << 16), records(pool.pool_dtype, 1)
@@ -124,7 +125,7 @@ def _push_take(state, k):
         ring.done(state.c)
 
 
-@benchmark("ring", budget=10, about="push a 64-byte record and take it, one core")
+@benchmark("ring", COMPONENTS["ring"], about="push a 64-byte record and take it, one core")
 def ring_same_core(lab: Lab):
     """Each record published and given back by itself."""
     memory, made = private_ring(1024), records(ring_pair_dtype, 1)

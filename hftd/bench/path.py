@@ -31,6 +31,7 @@ from hftd.bench.registry import BenchError, Lab, Samples, benchmark, measure
 from hftd.control import config as configuration
 from hftd.core import clock as clocks
 from hftd.core.atomics import store_release_at, tsc
+from hftd.core.budgets import COMPONENTS
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout, offset_of
 from hftd.core.libc import MSG_DONTWAIT, MSG_NOSIGNAL, recv, send
@@ -370,22 +371,22 @@ def _stage(name: str) -> Callable[[Lab], Samples]:
     return run
 
 
-for _name, _budget, _about in (
-    ("packet", 200.0, "packet with one message: bytes to published event, the syscall left out"),
-    ("strategy", 500.0, "event to intent: own book rebuilt, signal, order submitted"),
-    ("risk", 200.0, "intent to order: every check"),
-    ("order", 300.0, "order to bytes: checksum, order table, OUCH, up to send()"),
-    ("submission", 1000.0, "the same with send() on TCP (limit: send() alone; the budget is for the rest)"),
-    ("tick_to_trade", 2000.0, "packet bytes to bytes handed to send(), all stages in one process"),
-    ("answer", None, "gateway: acceptance and fill decoded, booked and reported, recv() included"),
-    ("position", 100.0, "risk: a report applied to order, position and exposure"),
+for _name, _about in (
+    ("packet", "packet with one message: bytes to published event, the syscall left out"),
+    ("strategy", "event to intent: own book rebuilt, signal, order submitted"),
+    ("risk", "intent to order: every check"),
+    ("order", "order to bytes: checksum, order table, OUCH, up to send()"),
+    ("submission", "the same with send() on TCP (limit: send() alone; the budget is for the rest)"),
+    ("tick_to_trade", "packet bytes to bytes handed to send(), all stages in one process"),
+    ("answer", "gateway: acceptance and fill decoded, booked and reported, recv() included"),
+    ("position", "risk: a report applied to order, position and exposure"),
 ):
-    benchmark(_name, _budget, about=_about)(_stage(_name))
+    benchmark(_name, COMPONENTS.get(_name), about=_about)(_stage(_name))
 
 
 # ---------------------------------------------------------------- single functions
 
-@benchmark("risk_check", budget=200, about="the whole check of one order by itself, without rings")
+@benchmark("risk_check", COMPONENTS["risk"], about="the whole check of one order by itself, without rings")
 def risk_check(lab: Lab):
     """All of `judge`, on the rig's own account and book."""
     return Samples(lab.once("path", lambda: _measured(lab))["checks"], CHECKS)
@@ -417,7 +418,7 @@ def _limits(state, k):
         state.denied += 1
 
 
-@benchmark("limits", budget=50, about="six limits: size, notional, collar, position, rate, gross")
+@benchmark("limits", COMPONENTS["limits"], about="six limits: size, notional, collar, position, rate, gross")
 def limits(lab: Lab):
     """Orders of which one in 128 is too large."""
     state = records(limits_dtype, 1)[0]
@@ -445,7 +446,7 @@ def _image(at, symbol):
     make_image(at, symbol, 66, 80, 0)
 
 
-@benchmark("encode", budget=300, about="encode an OUCH 5.0 Enter Order in its SoupBinTCP packet")
+@benchmark("encode", COMPONENTS["encode"], about="encode an OUCH 5.0 Enter Order in its SoupBinTCP packet")
 def encode(lab: Lab):
     """The last one is looked at: its bytes are the protocol's."""
     memory, state = block(4096), records(encode_dtype, 1)[0]

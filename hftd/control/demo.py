@@ -28,13 +28,11 @@ from hftd.control.status import counters, latencies, positions, symbols
 from hftd.control.supervisor import Supervisor, daemonize, take_lock, wait_gone
 from hftd.control.warm import compile_all, exchange_kernel, kernels
 from hftd.core import clock as clocks
+from hftd.core.budgets import STAGES
 from hftd.errors import HftdError
 from hftd.feed.files import busiest_symbols
 from hftd.shm import map as shared
 from hftd.sim.options import SYNTHETIC_SYMBOLS
-
-BUDGET_NS = {"feed": 150, "strategy": 500, "risk": 200, "gateway": 1000, "tick_to_trade": 2000}
-"""Mission budgets of the stages an order passes, nanoseconds."""
 
 EXAMPLES = ("market_maker.py", "imbalance_taker.py")
 SYMBOLS_MAX = 32
@@ -326,8 +324,8 @@ def render(facts: dict[str, Any], config: Config) -> None:
         render_positions(facts["positions"])
     rows = []
     for stage, row in facts["latency_ns"].items():
-        budget = BUDGET_NS.get(stage)
-        verdict = "" if budget is None else f"< {ns(budget)} {'[green]met[/]' if row['p50'] < budget else '[yellow]over[/]'}"
+        budget = STAGES[stage].p50
+        verdict = f"< {ns(budget)} {'[green]met[/]' if row['p50'] < budget else '[yellow]over[/]'}" if budget else ""
         rows.append((stage, row["count"], ns(row["p50"]), ns(row["p99"]), ns(row["p99.9"]), ns(row["max"]), verdict))
     table("tick to trade, by stage", ("stage", "orders", "p50", "p99", "p99.9", "max", "budget (p50)"), rows)
     if facts["layout"] == "shared":

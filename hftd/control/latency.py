@@ -5,7 +5,7 @@
     tick_to_trade    packet received -> send() called        send       the call itself      answer   the venue's first word
 
 Each order carries the stamps of its hops, so the histograms count every order and no sample is drawn: nothing slow is left out.
-They only grow; what happened between two looks is the difference of two copies. A budget is for the layout it names and for roles
+They only grow; what happened between two looks is the difference of two copies. Budgets are those of `core/budgets.py`, for roles
 that spin; a stage meets it where the median does.
 """
 
@@ -17,30 +17,11 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
+from hftd.core.budgets import STAGES, Budget
 from hftd.shm.histogram import BUCKETS, value_of
 
 POINTS = (50.0, 90.0, 99.0, 99.9, 99.99)
 BLOCKS = " ▁▂▃▄▅▆▇█"
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a stage may take, in ns; 0: no budget. why: what it is made of."""
-
-    p50: float = 0.0
-    p99: float = 0.0
-    why: str = ""
-
-
-BUDGETS = {
-    "feed": Budget(360.0, 0.0, "packet 200 beyond the system call, parse 50, book 100, ring 10"),
-    "strategy": Budget(950.0, 0.0, "hop 150, strategy 500, order creation and routing 300"),
-    "risk": Budget(350.0, 0.0, "hop 150, risk 200"),
-    "gateway": Budget(1000.0, 0.0, "hand-over, the system call not counted"),
-    "tick_to_trade": Budget(600.0, 2000.0, "feed on one core, the rest fused on another"),
-    "send": Budget(why="the system call"),
-    "answer": Budget(why="network and venue"),
-}
 
 
 @dataclass(frozen=True)
@@ -62,7 +43,7 @@ class Distribution:
     @property
     def budget(self) -> Budget:
         """The stage's budget."""
-        return BUDGETS.get(self.stage, Budget())
+        return STAGES.get(self.stage, Budget())
 
     def minus(self, earlier: "Distribution") -> "Distribution":
         """Return what came since an earlier copy. Its extremes are those of its buckets."""

@@ -16,7 +16,7 @@ from hftd.core.jit import INTERPRETED
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = {"name", "unit", "n", "min", "p50", "p99", "p999", "max", "budget", "limit"}
 BUDGETS = {"ring": 10, "pool": 50, "parse": 50, "book": 100, "packet": 200, "strategy": 500, "order": 300, "position": 100,
-           "limits": 50, "risk": 200, "submission": 1000, "tick_to_trade": 2000}  # fmt: skip
+           "limits": 50, "risk": 200, "submission": 1000, "tick_to_trade": 600, "encode": 10}  # fmt: skip
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="speed is the point")
 
