@@ -16,8 +16,6 @@ Memory, rings, agents and functions are the daemon's; the venue is a few lines o
 Before anything is timed, a thousand orders go the whole way, and feed, strategy, risk and gateway must agree on every share.
 """
 
-import contextlib
-import socket
 import struct
 import tempfile
 from collections.abc import Callable
@@ -26,126 +24,41 @@ from typing import Any
 
 import numpy as np
 
-from hftd.bench.flow import _Maker, preamble
 from hftd.bench.registry import BenchError, Lab, Samples, benchmark, measure
-from hftd.control import config as configuration
+from hftd.bench.rig import PX, QTY, Rig, answer, tcp_pair, write_packet
 from hftd.core import clock as clocks
 from hftd.core.atomics import store_release_at, tsc
 from hftd.core.budgets import COMPONENTS
 from hftd.core.jit import hot, leaf
-from hftd.core.layout import layout, offset_of
+from hftd.core.layout import layout
 from hftd.core.libc import MSG_DONTWAIT, MSG_NOSIGNAL, recv, send
 from hftd.core.memory import (
     address,
     block,
-    copy_bytes,
-    load32,
     load64,
-    record_at,
     records,
     row,
     span,
-    store8,
-    store16,
     store64,
-    swap16,
-    swap32,
-    swap64,
 )
-from hftd.feed.setup import FeedAgent
 from hftd.gateway.incoming import receive_messages
-from hftd.gateway.memory import LINK_UP, order_row_dtype
+from hftd.gateway.memory import order_row_dtype
 from hftd.gateway.outgoing import send_orders
-from hftd.gateway.setup import GatewayAgent
-from hftd.msg.enums import DenyReason, IntentKind, RunState, Tif
+from hftd.msg.enums import IntentKind, Tif
 from hftd.msg.records import intent_dtype
 from hftd.risk import checks
 from hftd.risk.bench import check_many
 from hftd.risk.loop import risk_turn
-from hftd.risk.memory import DENIED_AT
-from hftd.risk.setup import RiskAgent
-from hftd.strategy.harness import Tape, private_memory
-from hftd.strategy.setup import StrategyAgent
+from hftd.strategy.harness import Tape
 from hftd.strategy.synthetic import market_events
-from hftd.venues.nasdaq.itch50 import add_order_dtype
 from hftd.venues.nasdaq.moldfeed import handle_packet
-from hftd.venues.nasdaq.moldudp64 import session_to_ints
-from hftd.venues.nasdaq.ouch50 import out_order_accepted_dtype, out_order_executed_dtype
 from hftd.venues.nasdaq.ouch_encode import IMAGE, encode_order, make_image
 
-PX, QTY = 100_0000, 100
 CHECKS = 2048
 STAGES = ("packet", "strategy", "risk", "order", "submission", "tick_to_trade", "answer", "position")
 WORDS = len(STAGES)
-TEXT_AT = offset_of(out_order_accepted_dtype, "cl_ord_id")
-ACCEPTED, EXECUTED, LIVE, REMOVED = (ord(code) for code in "AELR")
-
-rig_dtype = layout("bench_rig", 128, [
-    ("packet_at", "i8"),                          # address of the datagram
-    ("sequence", "i8"),                           # of the feed's next message
-    ("ref", "i8"),                                # of the next order in the market
-    ("peer", "i8"),                               # the venue's end of the socket
-    ("scratch_at", "i8"),
-    ("match", "i8"),
-    ("risk_mark_at", "i8"),                       # risk's heartbeat
-    ("wrong", "i8"),                              # orders that did not arrive
-    ("pad", ("i8", (8,))),
-])  # fmt: skip
 
 turn = None
-
-
-@leaf
-def write_packet(rig, kind, ref, px):
-    """Write a MoldUDP64 packet with one message: an Add Order (buy) at `px`, or the Delete of `ref`. Returns its bytes."""
-    at = rig.packet_at
-    store64(at + 10, swap64(rig.sequence))
-    store16(at + 18, swap16(1))
-    rig.sequence += 1
-    message = record_at(at + 22, add_order_dtype)
-    message.type = kind
-    message.ref = swap64(ref)
-    if kind == 65:
-        message.price = swap32(px)
-        store16(at + 20, swap16(36))
-        return 20 + 2 + 36
-    store16(at + 20, swap16(19))
-    return 20 + 2 + 19
-
-
-@leaf
-def answer(link, rig):
-    """Play the venue: accept and fill the Enter Order that was sent last, into the gateway's receive buffer."""
-    sent = link.tx_base
-    if link.rx_head == link.rx_tail:
-        link.rx_head = 0
-        link.rx_tail = 0
-    at = link.rx_base + link.rx_tail
-    rig.match += 1
-    store16(at, swap16(1 + 64))
-    store8(at + 2, 83)
-    accepted = record_at(at + 3, out_order_accepted_dtype)
-    accepted.type = ACCEPTED
-    accepted.ts = swap64(rig.match)
-    accepted.user_ref_num = load32(sent + 4)
-    copy_bytes(at + 3 + 13, sent + 8, 21)         # side, shares, symbol, price: as entered
-    copy_bytes(at + 3 + TEXT_AT, sent + 34, 14)
-    accepted.ref = swap64(rig.match + 1_000_000)
-    accepted.order_state = LIVE
-    accepted.appendage_length = 0
-    at += 67
-    store16(at, swap16(1 + 36))
-    store8(at + 2, 83)
-    executed = record_at(at + 3, out_order_executed_dtype)
-    executed.type = EXECUTED
-    executed.ts = swap64(rig.match)
-    executed.user_ref_num = load32(sent + 4)
-    executed.qty = load32(sent + 9)
-    executed.price = load64(sent + 21)
-    executed.liquidity_flag = REMOVED
-    executed.match = swap64(rig.match)
-    executed.appendage_length = 0
-    link.rx_tail += 67 + 39
 
 
 def ticks_to_trades(feed, strategy, risk, gateway, rig, samples, n):
@@ -205,158 +118,50 @@ def _bare_sends(fd, peer, at, size, scratch, samples, n):
         recv(peer, scratch, 4096, MSG_DONTWAIT)
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        here = socket.create_connection(listener.getsockname())
-        there, _ = listener.accept()
-    for end in (here, there):
-        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        end.setblocking(False)
-    return here, there
+def _run(kernel, rig: Rig, n: int) -> np.ndarray:
+    """Let `n` orders go the whole way. Returns n rows of WORDS ticks. Raises BenchError where one did not arrive."""
+    samples = np.zeros((n, WORDS), np.int64)
+    arrived = int(kernel(*rig.parts, samples.ctypes.data, n))
+    if arrived != n:
+        raise BenchError(f"tick_to_trade: order {arrived + 1} of {n} did not reach the venue; {rig.why()}")
+    return samples
 
 
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
-        made.bind(("127.0.0.1", 0))
-        return made.getsockname()[1]
+def _checks(rig: Rig, n: int) -> np.ndarray:
+    """Ticks of n times CHECKS judgements of one good order, which nothing is written for."""
+    intent, made = records(intent_dtype, 1), []
+    intent["px"], intent["qty"], intent["kind"], intent["tif"] = PX + 1000, QTY, int(IntentKind.NEW), int(Tif.IOC)
+    intent["ts_recv"] = clocks.now_ticks()
+    for _ in range(n + 1):
+        begun = clocks.now_ticks()
+        denied = int(check_many(rig.risk.handle, intent[0], begun, CHECKS))
+        made.append(clocks.now_ticks() - begun)
+        if denied:
+            raise BenchError(f"risk_check: {denied} of {CHECKS} good orders were denied")
+    return np.array(made[1:])
 
 
-class Rig:
-    """The daemon's stages over private memory, in this process, with their venue played by `answer`."""
-
-    def __init__(self, lab: Lab, directory: str):
-        self.config = configuration.build({
-            "daemon": {"name": "bench", "run_dir": directory, "state_dir": directory},
-            "universe": {"symbols": ["BENA"], "max": 1},
-            "feed": {"line_a": f"127.0.0.1:{_free_port()}", "line_b": "", "interface": "127.0.0.1", "request": [],
-                     "orders_max": 4096, "levels_max": 4096},
-            "strategy": [{"file": str(Path(__file__).with_name("trigger.py"))}],
-            "risk": {"position_max": 1 << 39, "gross_notional_max": 1e13, "loss_max": 1e13, "message_rate_max": 10_000_000,
-                     "feed_stale_ms": 3_600_000, "order_notional_max": 1e9},
-            "gateway": {"risk_dead_ms": 60_000},
-        })  # fmt: skip
-        self.memory = private_memory(self.config)
-        control = self.memory["control"]
-        clocks.calibrate(control["clock"][0], 0.005)
-        run = control["run"][0]
-        self.gateway = GatewayAgent(self.config, self.memory)
-        self.risk = RiskAgent(self.config, self.memory)
-        self.strategy = StrategyAgent(self.config, self.memory, 0)
-        self.feed = FeedAgent(self.config, self.memory)
-        for agent in (self.gateway, self.risk, self.strategy, self.feed):
-            agent.prepare(True)
-        run["state"], run["session_up"] = int(RunState.READY), 1
-        self.here, self.there = _pair()
-        self.gateway.handle["link"]["fd"] = self.here.fileno()
-        self.gateway.session["state"] = LINK_UP
-        self.buffer = block(1 << 16)
-        self.made = records(rig_dtype, 1)
-        self.rig = self.made[0]
-        rig = self.rig
-        rig["packet_at"], rig["scratch_at"] = address(self.buffer), address(self.buffer) + 4096
-        rig["peer"], rig["ref"], rig["sequence"] = self.there.fileno(), 1_000_000, 1
-        marks = control.parts["marks"].dtype.itemsize
-        rig["risk_mark_at"] = control.address("marks") + int(self.risk.role) * marks
-        self.begin()
-        self.kernel = self.strategy.program.bind(ticks_to_trades, "ticks_to_trades")
-
-    def begin(self) -> None:
-        """Open the market: announced, trading, a book of five levels a side, in one packet; then a template for single messages."""
-        maker = _Maker(1, 1)
-        preamble(maker, ["BENA"])
-        for depth in range(5):
-            for side, px in ((0, PX - depth * 100), (1, PX + 1000 + depth * 100)):
-                new = maker.put(0, side, px, 500)
-                maker.say("A", 1, struct.pack(">QcI8sI", new, b"BS"[side : side + 1], 500, b"BENA    ", px))
-        session = b"BENCH00001"
-        words = struct.pack("<qh", *session_to_ints("BENCH00001"))[:10]
-        assert len(words) == 10 and len(session) == 10
-        packet = session + struct.pack(">QH", 1, len(maker.out)) + b"".join(maker.out)
-        self.buffer[: len(packet)] = packet
-        self.handle(len(packet))
-        self.risk.arm()
-        self.rig["sequence"] = 1 + len(maker.out)
-        maker.out.clear()
-        maker.say("A", 1, struct.pack(">QcI8sI", 1, b"B", QTY, b"BENA    ", PX))
-        self.buffer[22 : 22 + 36] = maker.out[0][2:]
-
-    def handle(self, size: int) -> None:
-        """Hand the datagram in the buffer to the feed."""
-        self.feed.handle["ts_recv"] = clocks.now_ticks()
-        handle_packet(self.feed.handle, address(self.buffer), size, 0)
-        counted = self.feed.build.counters
-        if int(counted["malformed"]) or int(counted["gaps"]):
-            raise BenchError("tick_to_trade: the feed did not take the packet")
-
-    def run(self, n: int) -> np.ndarray:
-        """Let `n` orders go the whole way. Returns n rows of WORDS ticks. Raises BenchError where one did not arrive."""
-        samples = np.zeros((n, WORDS), np.int64)
-        parts = (self.feed.handle, self.strategy.handle, self.risk.handle, self.gateway.handle, self.rig)
-        arrived = int(self.kernel(*parts, samples.ctypes.data, n))
-        if arrived != n:
-            raise BenchError(f"tick_to_trade: order {arrived + 1} of {n} did not reach the venue; {self.why()}")
-        return samples
-
-    def why(self) -> str:
-        """What the stages say of an order that did not arrive."""
-        risk, gateway = self.risk.segment["counters"], self.gateway.counters
-        words = np.asarray(risk).view(np.int64)
-        denied = [f"{int(words[DENIED_AT + reason])} x {reason.name}" for reason in DenyReason if words[DENIED_AT + reason]]
-        return (
-            f"risk passed {int(risk['orders'][0])} and denied {', '.join(denied) or 'none'}; "
-            f"gateway took {int(gateway['orders_taken'])} and sent {int(gateway['enters_sent'])}"
-        )
-
-    def check(self, n: int) -> None:
-        """All three must hold n fills of QTY, bought at the best ask, and nothing open."""
-        wanted = {"bought_qty": n * QTY, "bought_cash": n * QTY * (PX + 1000), "fills": n, "open_buy_qty": 0, "open_orders": 0}
-        for name, segment in (("strategy", self.strategy.segment), ("risk", self.risk.segment), ("gateway", self.gateway.segment)):
-            held = np.asarray(segment["positions"])[0]
-            seen = {field: int(held[field]) for field in wanted}
-            if seen != wanted:
-                raise BenchError(f"tick_to_trade: {name} holds {seen}, should hold {wanted}")
-
-    def checks(self, n: int) -> np.ndarray:
-        """Ticks of n times CHECKS judgements of one good order, which nothing is written for."""
-        intent, made = records(intent_dtype, 1), []
-        intent["px"], intent["qty"], intent["kind"], intent["tif"] = PX + 1000, QTY, int(IntentKind.NEW), int(Tif.IOC)
-        intent["ts_recv"] = clocks.now_ticks()
-        for _ in range(n + 1):
-            begun = clocks.now_ticks()
-            denied = int(check_many(self.risk.handle, intent[0], begun, CHECKS))
-            made.append(clocks.now_ticks() - begun)
-            if denied:
-                raise BenchError(f"risk_check: {denied} of {CHECKS} good orders were denied")
-        return np.array(made[1:])
-
-    def send_limit(self, lab: Lab) -> float:
-        """Median nanoseconds of send() of an Enter Order alone, on such a socket."""
-        n = lab.count(20_000, 500)
-        samples, (here, there) = np.zeros(n, np.int64), _pair()
-        with here, there:
-            scratch = address(self.buffer)
-            _bare_sends(here.fileno(), there.fileno(), scratch + 8192, 50, scratch + 4096, samples.ctypes.data, n)
-        return float(np.median(samples)) * lab.ns_per_tick
-
-    def close(self) -> None:
-        """Give everything back."""
-        for agent in (self.feed, self.strategy, self.risk, self.gateway):
-            with contextlib.suppress(OSError):
-                agent.close()
-        self.here.close()
-        self.there.close()
+def _send_limit(rig: Rig, lab: Lab) -> float:
+    """Median nanoseconds of send() of an Enter Order alone, on such a socket."""
+    n = lab.count(20_000, 500)
+    samples, (here, there) = np.zeros(n, np.int64), tcp_pair()
+    with here, there:
+        scratch = address(rig.buffer)
+        _bare_sends(here.fileno(), there.fileno(), scratch + 8192, 50, scratch + 4096, samples.ctypes.data, n)
+    return float(np.median(samples)) * lab.ns_per_tick
 
 
 def _measured(lab: Lab) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory:
-        rig = Rig(lab, directory)
+        rig = Rig(directory)
         try:
             warm, n = lab.count(2_000, 300), lab.count(30_000, 1_000)
-            rig.run(warm)
+            kernel = rig.strategy.program.bind(ticks_to_trades, "ticks_to_trades")
+            _run(kernel, rig, warm)
             rig.check(warm)
-            samples = rig.run(n)
+            samples = _run(kernel, rig, n)
             rig.check(warm + n)
-            return {"samples": samples, "send": rig.send_limit(lab), "checks": rig.checks(lab.count(400, 20))}
+            return {"samples": samples, "send": _send_limit(rig, lab), "checks": _checks(rig, lab.count(400, 20))}
         finally:
             rig.close()
 

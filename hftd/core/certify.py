@@ -66,6 +66,7 @@ class Certificate:
     digest: str  # SHA-256 of the code and of the names it refers to
     functions: int  # how many were judged
     instructions: int
+    sites: int  # places in that code which call a function, C's or one of its own
 
     @property
     def ok(self) -> bool:
@@ -302,6 +303,7 @@ class _Judge:
         self.image, self.allowed = image, allowed
         self.findings: list[Finding] = []
         self.calls: set[str] = set()
+        self.sites = 0
         self.functions: dict[str, _Function] = {}
         self.edges: dict[str, set[str]] = {}
 
@@ -338,6 +340,7 @@ class _Judge:
             digest=digest.hexdigest(),
             functions=len(self.functions),
             instructions=sum(len(function.reached) for function in self.functions.values()),
+            sites=self.sites,
         )
 
     def _depth(self, symbol: str, level: int) -> int:
@@ -377,6 +380,7 @@ class _Judge:
             self._note("raises", "an exception", symbol, at, _raised(self.image, name))
 
     def _call(self, name: str, defined: Symbol | None, symbol: str, at: int) -> None:
+        self.sites += 1
         if defined is not None and self.image.is_code(defined.section):
             self.edges[symbol].add(name)
         elif name in self.allowed:
