@@ -4,7 +4,9 @@ The exit code is 1 where a median misses its budget, and 2 where a result was wr
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +20,9 @@ WIDTH = 160
 
 def add_arguments(parser) -> None:
     """Add the options of `hftd bench`."""
-    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; none: all (--list shows them)")
+    parser.add_argument("names", nargs="*", metavar="NAME",
+                        help="benchmarks to run (--list); none: all; or `instructions`: exact counts, by valgrind")  # fmt: skip
+    parser.add_argument("--write", action="store_true", help="with `instructions`: write the table that a test compares with")
     parser.add_argument("--json", metavar="FILE", help="write host and rows to FILE as JSON; - is standard output")
     parser.add_argument("--data", metavar="FILE", help="recorded ITCH 5.0 file for parse and book, plain or gzip")
     parser.add_argument("--quick", action="store_true", help="few samples: to see that everything runs, not to believe a figure")
@@ -27,6 +31,8 @@ def add_arguments(parser) -> None:
 
 def main(options) -> int:
     """Run the benchmarks that were named."""
+    if options.names and options.names[0] in OTHER:
+        return OTHER[options.names[0]](options)
     known = bench.registry.registered()
     console = Console(stderr=options.json == "-")
     if not console.is_terminal:
@@ -49,6 +55,39 @@ def main(options) -> int:
     if options.quick:
         console.print("quick run: these figures are not to be believed")
     return int(any(row.met is False for row in rows) and not options.quick)
+
+
+def _instructions(options) -> int:
+    """Count instructions; compare with the table, or write it."""
+    from hftd.bench import instructions
+
+    kept = None if options.write else instructions.load()
+    with Console(stderr=True).status("counting instructions") as shown:
+        made = instructions.count(shown.update)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    if kept is None:
+        instructions.save(made)
+        console.print(f"{instructions.TABLE}: written", soft_wrap=True, highlight=False)
+        return 0
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for column in ("component", "instructions", "in the table", "change"):
+        table.add_column(column, justify="left" if column == "component" else "right")
+    for name, now in made.instructions.items():
+        was = kept.instructions.get(name)
+        table.add_row(name, f"{now:,.1f}", "-" if was is None else f"{was:,.1f}", f"{now / was - 1:+.1%}" if was else "")
+    console.print(table)
+    other = instructions.other_toolchain(kept)
+    if other:
+        console.print(f"the table was made by another compiler: {other}", soft_wrap=True, highlight=False)
+        return 0
+    found = instructions.regressions(kept, made)
+    for line in found:
+        console.print(line, soft_wrap=True, highlight=False)
+    return int(bool(found))
+
+
+OTHER: dict[str, Callable[[Any], int]] = {"instructions": _instructions}
+"""First words of `hftd bench` that are no benchmark's name, and what each does."""
 
 
 def _table(rows: list[bench.Row]) -> Table:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from hftd.bench.registry import BenchError, Lab, Samples, benchmark, measure
-from hftd.bench.rig import PX, QTY, Rig, answer, tcp_pair, write_packet
+from hftd.bench.rig import ADD, DELETE, PX, QTY, Rig, answer, tcp_pair, write_packet
 from hftd.core import clock as clocks
 from hftd.core.atomics import store_release_at, tsc
 from hftd.core.budgets import COMPONENTS
@@ -66,7 +66,7 @@ def ticks_to_trades(feed, strategy, risk, gateway, rig, samples, n):
     arrived = 0
     for i in range(n):
         at = samples + 8 * WORDS * i
-        size = write_packet(rig, 65, rig.ref, PX + 100)
+        size = write_packet(rig, ADD, rig.ref, PX + 100)
         sent_before = gateway.table.open_count
         store_release_at(rig.risk_mark_at, tsc())
         t0 = tsc()
@@ -99,7 +99,7 @@ def ticks_to_trades(feed, strategy, risk, gateway, rig, samples, n):
         store64(at + 40, t4 - t0)
         store64(at + 48, t7 - t6)
         store64(at + 56, t8 - t7)
-        size = write_packet(rig, 68, rig.ref, 0)
+        size = write_packet(rig, DELETE, rig.ref, 0)
         feed.ts_recv = tsc()
         handle_packet(feed, rig.packet_at, size, 0)
         turn(strategy, tsc())

@@ -43,13 +43,14 @@ from hftd.risk.memory import DENIED_AT
 from hftd.risk.setup import RiskAgent
 from hftd.strategy.harness import private_memory
 from hftd.strategy.setup import StrategyAgent
-from hftd.venues.nasdaq.itch50 import add_order_dtype
+from hftd.venues.nasdaq.itch50 import add_order_dtype, order_executed_dtype, order_replace_dtype
 from hftd.venues.nasdaq.moldfeed import handle_packet
 from hftd.venues.nasdaq.moldudp64 import session_to_ints
 from hftd.venues.nasdaq.ouch50 import out_order_accepted_dtype, out_order_executed_dtype
 
 PX, QTY = 100_0000, 100
 TEXT_AT = offset_of(out_order_accepted_dtype, "cl_ord_id")
+ADD, DELETE, EXECUTE, REPLACE = (ord(code) for code in "ADEU")
 ACCEPTED, EXECUTED, LIVE, REMOVED = (ord(code) for code in "AELR")
 
 rig_dtype = layout("bench_rig", 128, [
@@ -61,14 +62,18 @@ rig_dtype = layout("bench_rig", 128, [
     ("match", "i8"),
     ("risk_mark_at", "i8"),                       # risk's heartbeat
     ("wrong", "i8"),                              # orders that did not arrive
-    ("pad", ("i8", (8,))),
+    ("symbol", "i8"),                             # as it lies on the wire
+    ("pad", ("i8", (7,))),
 ])  # fmt: skip
 
 
 
 @leaf
 def write_packet(rig, kind, ref, px):
-    """Write a MoldUDP64 packet with one message: an Add Order (buy) at `px`, or the Delete of `ref`. Returns its bytes."""
+    """Write a MoldUDP64 packet with one message about the order `ref`; returns its bytes.
+
+    kind: ADD (a bid of QTY shares at `px`), DELETE, EXECUTE (half of it), REPLACE (by the order `ref` + 1, at `px`).
+    """
     at = rig.packet_at
     store64(at + 10, swap64(rig.sequence))
     store16(at + 18, swap16(1))
@@ -76,12 +81,26 @@ def write_packet(rig, kind, ref, px):
     message = record_at(at + 22, add_order_dtype)
     message.type = kind
     message.ref = swap64(ref)
-    if kind == 65:
+    size = 19
+    if kind == ADD:
+        message.side = 66
+        message.shares = swap32(QTY)
+        message.stock = rig.symbol
         message.price = swap32(px)
-        store16(at + 20, swap16(36))
-        return 20 + 2 + 36
-    store16(at + 20, swap16(19))
-    return 20 + 2 + 19
+        size = 36
+    elif kind == EXECUTE:
+        executed = record_at(at + 22, order_executed_dtype)
+        executed.shares = swap32(QTY // 2)
+        executed.match = swap64(rig.sequence)
+        size = 31
+    elif kind == REPLACE:
+        replaced = record_at(at + 22, order_replace_dtype)
+        replaced.new_ref = swap64(ref + 1)
+        replaced.shares = swap32(QTY)
+        replaced.price = swap32(px)
+        size = 35
+    store16(at + 20, swap16(size))
+    return 20 + 2 + size
 
 
 @leaf
@@ -170,6 +189,7 @@ class Rig:
         self.rig = self.made[0]
         rig = self.rig
         rig["packet_at"], rig["scratch_at"] = address(self.buffer), address(self.buffer) + 4096
+        rig["symbol"] = int.from_bytes(b"BENA    ", "little")
         rig["peer"], rig["ref"], rig["sequence"] = self.there.fileno(), 1_000_000, 1
         marks = control.parts["marks"].dtype.itemsize
         rig["risk_mark_at"] = control.address("marks") + int(self.risk.role) * marks
