@@ -270,8 +270,8 @@ def pass_on(agent, intent, now):
     order.qty, order.orig_seq, order.instrument = intent.qty, intent.orig_seq, intent.instrument
     order.kind, order.side, order.tif = intent.kind, intent.side, intent.tif
     order.flags, order.strategy = (intent.flags & ~INTENT_SHORT) | (INTENT_SHORT if agent.short != 0 else 0), intent.strategy
-    order.t_feed, order.t_strategy = intent.t_feed, intent.t_strategy
     order.check = order_check(order, orders.tail + 1)
+    order.t_feed, order.t_strategy = intent.t_feed, intent.t_strategy
     order.t_risk = since(now, intent.ts_recv)
     commit(orders, order)
 
@@ -293,8 +293,9 @@ def deny(agent, intent, place, reason):
     report = claim(denies, report_dtype)
     report.ts_recv, report.ts_event, report.cl_ord_id, report.px = intent.ts_recv, 0, intent.cl_ord_id, intent.px
     report.venue_id, report.qty, report.leaves_qty, report.orig_seq = reason, intent.qty, 0, intent.orig_seq
-    report.instrument, report.flags = intent.instrument, intent.side
+    report.instrument = intent.instrument
     report.exec_type = DENIED if intent.kind < CANCEL else CANCEL_REJECTED
+    report.flags = intent.side
     commit(denies, report)
 
 
@@ -310,8 +311,8 @@ def cancel_wanted(agent, place, now):
     order = claim(orders, order_dtype)
     order.ts_recv, order.cl_ord_id, order.px, order.qty, order.orig_seq, order.instrument = now, 0, 0, 0, 0, 0
     order.kind, order.side, order.tif, order.flags, order.strategy = CANCEL_ALL, 0, 0, 0, place
-    order.t_feed = order.t_strategy = order.t_risk = 0
     order.check = order_check(order, orders.tail + 1)
+    order.t_feed = order.t_strategy = order.t_risk = 0
     commit(orders, order)
     return True
 

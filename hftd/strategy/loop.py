@@ -6,11 +6,12 @@
 
 `strategy_turn` is a template: `program.py` clones it with a file's compiled callbacks, layouts and switches in its slots.
 
-An event is read from the ring in place. Should the feed have given up on us and be writing there already, the slot's sequence
-number tells, and the event is not used: the turn cancels everything, returns -OVERRUN, and cold code makes the books anew.
+An event is read from the ring in place. Should the feed have given up on us, it may be writing there already: so we look at our
+place after each event, and where it was lost the event is not used: the turn cancels everything, returns -OVERRUN, and cold code
+makes the books anew.
 """
 
-from hftd.core.atomics import fence_acquire, load_relaxed, store_relaxed, tsc
+from hftd.core.atomics import fence_acquire, store_relaxed, tsc
 from hftd.core.clock import utc_ns
 from hftd.core.jit import hot, leaf
 from hftd.core.memory import record_at, row, span
@@ -171,7 +172,7 @@ def strategy_turn(agent, now):
         px, qty, ref, orders = event.px, event.qty, event.ref, event.orders * 1
         ts_recv, ts_event, t_feed, wire_seq = event.ts_recv, event.ts_event, event.t_feed * 1, event.wire_seq * 1
         fence_acquire()
-        if load_relaxed(event, "seq") != md.next:
+        if detached(md):
             agent.cut_off = 1
             break
         taken += 1

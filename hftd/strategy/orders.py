@@ -191,9 +191,10 @@ def send(agent, kind, cl_ord_id, orig, instrument, side, px, qty, tif, flags, ts
     slot.ts_recv, slot.cl_ord_id, slot.px, slot.qty = ts_recv, cl_ord_id, px, qty
     slot.orig_seq = sequence_of(orig)
     slot.instrument, slot.kind, slot.side, slot.tif, slot.flags = instrument, kind, side, tif, flags
-    slot.strategy, slot.t_feed, slot.pad0 = agent.index, t_feed, 0
+    slot.strategy, slot.t_feed = agent.index, t_feed
     apart = tsc() - ts_recv
     slot.t_strategy = min(max(apart, 0), 0xFFFFFFFF)
+    slot.pad0 = 0
     commit(agent.intents, slot)
     counters = record_at(agent.counters_at, strategy_counters_dtype)
     store_relaxed(counters, "intents", counters.intents + 1)

@@ -11,11 +11,14 @@ class NaiveRing:
         self.gating: dict[int, int] = {}  # place -> next record
         self.observers: dict[int, int] = {}
         self.lost: dict[int, int] = {}
+        self.limit = self.reach = 0  # the producer's own, and what it told observers
 
     def room(self, count: int) -> bool:
-        """As the producer may at best see it: nothing unread, nothing unpublished is overwritten."""
-        slowest = min([self.published, *self.gating.values()])
-        return len(self.written) + count <= slowest + self.capacity
+        """Nothing unread, nothing unpublished is overwritten; the limit goes an eighth of the ring beyond what is asked for."""
+        if self.limit - len(self.written) < count:
+            slowest = min([self.published, *self.gating.values()])
+            self.limit = self.reach = min(slowest + self.capacity, len(self.written) + count + self.capacity // 8)
+        return self.limit - len(self.written) >= count
 
     def commit(self, value: int) -> None:
         """Append one record, visible to those who poll slots."""
@@ -24,6 +27,11 @@ class NaiveRing:
     def publish(self) -> None:
         """Make all of it visible to those who poll the tail."""
         self.published = len(self.written)
+
+    def restart(self) -> None:
+        """A new producer: everything committed is published, and it looks before it writes."""
+        self.publish()
+        self.limit = self.published
 
     def take(self, place: int, slot_poll: bool) -> list[int]:
         """Everything a gating consumer may see now."""
@@ -35,12 +43,12 @@ class NaiveRing:
     def observe(self, place: int) -> tuple[int, int | None]:
         """(1, value), (0, None) where nothing is there, (-1, None) where it was lapped."""
         at = self.observers[place]
-        if at < len(self.written) and at >= len(self.written) - self.capacity:
+        if at >= self.reach - self.capacity:
+            if at == len(self.written):
+                return 0, None
             self.observers[place] += 1
             return 1, self.written[at]
-        if self.published - at < self.capacity:
-            return 0, None
-        resume = self.published - self.capacity // 2
+        resume = max(self.published - self.capacity // 2, self.reach - self.capacity)
         self.lost[place] += resume - at
         self.observers[place] = resume
         return -1, None

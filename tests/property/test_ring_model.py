@@ -97,7 +97,7 @@ def test_any_sequence_of_steps_agrees_with_the_naive_ring(segment, sequence):
             naive.gating.pop(n, None)
         elif step == "producer_restart":
             ring.producer_again()
-            naive.publish()
+            naive.restart()
         elif step == "observe":
             for _ in range(n):
                 assert ring.observe(10) == naive.observe(10)

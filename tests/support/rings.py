@@ -113,7 +113,8 @@ class Ring:
         return bool(_room(self.producer, count))
 
     def commit(self, value: int) -> None:
-        """Write one record."""
+        """Write one record; there must be room."""
+        assert self.room(), "the ring is full"
         _commit(self.producer, value)
 
     def publish(self) -> None:

@@ -124,10 +124,32 @@ def test_an_observer_that_was_lapped_counts_what_it_lost(small):
 
 
 def test_an_observer_does_not_take_a_slot_that_is_being_written(small):
-    """A claimed slot carries BUSY: not there yet, or lapped, never half."""
+    """Not there yet; and once the producer may be a lap ahead, lapped, whatever the slot says: never half."""
     small.join(7, gating=False)
-    small.segment["slots"][0]["seq"] = ring.BUSY
+    small.segment["slots"][0]["a"] = 77
     assert small.observe(7) == (0, None)
+    for value in range(8):
+        small.commit(value)
+    small.publish()
+    small.take(0)
+    assert small.room()
+    assert int(small.segment["slots"][0]["seq"]) == 1 and int(small.control["reach"]) == 10
+    assert small.observe(7) == (-1, None)
+    assert int(small.consumers[7]["lost"]) == 4 and small.observe(7) == (1, 4)
+
+
+def test_reach_is_told_before_a_slot_is_written(small):
+    """An eighth of the ring beyond what is asked for; never beyond what the consumers allow."""
+    assert small.room() and int(small.control["reach"]) == 2
+    assert small.room(2) and int(small.control["reach"]) == 2
+    assert small.room(5) and int(small.control["reach"]) == 6
+    for value in range(5):
+        small.commit(value)
+    assert small.room(3) and int(small.control["reach"]) == 8
+    for value in range(3):
+        small.commit(value)
+    small.publish()
+    assert not small.room() and int(small.control["reach"]) == 8
 
 
 def test_a_watcher_starts_half_a_ring_back(small):
@@ -142,10 +164,10 @@ def test_a_watcher_starts_half_a_ring_back(small):
 
 
 def test_a_new_producer_takes_up_committed_records_that_were_never_published(small):
-    """Those who poll slots may have acted on them already; a slot left BUSY is written again."""
+    """Those who poll slots may have acted on them already; a slot left half written is written again."""
     for value in range(3):
         small.commit(value)
-    small.segment["slots"][3]["seq"] = ring.BUSY
+    small.segment["slots"][3]["a"] = 99
     assert small.take(0) == [0, 1, 2]
     small.producer_again()
     assert int(small.control["tail"]) == 3
