@@ -27,6 +27,7 @@ def run(wanted: Iterable[str] = (), data: str | os.PathLike | None = None, quick
         if name not in known:
             raise BenchError(f"no benchmark is called {name}; there are {', '.join(known)}")
     lab = Lab(quick=quick, data=Path(data) if data else None)
+    _overhead.append(lab.overhead * lab.ns_per_tick)
     rows: list[Row] = []
     for name in wanted:
         bench = known[name]
@@ -46,9 +47,27 @@ def machine() -> dict[str, Any]:
     return hosts.describe()
 
 
+_overhead: list[float] = []
+
+
+def overhead_ns() -> float:
+    """Return what two readings of the clock in a row cost in the last run: it was subtracted from each sample."""
+    return round(_overhead[-1], 2) if _overhead else 0.0
+
+
+def headline(rows: list[Row]) -> str:
+    """Return the verdict in a line: budgets met, and what an order takes."""
+    judged = [row for row in rows if row.met is not None]
+    parts = [f"{sum(bool(row.met) for row in judged)} of {len(judged)} budgets met"] if judged else []
+    for row in rows:
+        if row.name in ("tick_to_order", "tick_to_trade", "two_cores"):
+            parts.append(f"{row.name} {row.p50:,.0f} ns (p99 {row.p99:,.0f})")
+    return ", ".join(parts) or "nothing here has a budget"
+
+
 def to_json(rows: Iterable[Row], host: dict[str, Any]) -> str:
     """Return the result as JSON: `host` and `rows`."""
     return json.dumps({"host": host, "rows": [row.as_dict() for row in rows]}, indent=1)
 
 
-__all__ = ["BenchError", "Lab", "Row", "Samples", "Skip", "machine", "names", "run", "to_json"]
+__all__ = ["BenchError", "Lab", "Row", "Samples", "Skip", "headline", "machine", "names", "overhead_ns", "run", "to_json"]

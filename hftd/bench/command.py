@@ -1,6 +1,7 @@
-"""`hftd bench [NAME…]`: run the benchmarks, show them against their budgets, write JSON. Cold.
+"""`hftd bench [NAME…]`: run the benchmarks, show them against their budgets, keep and compare results. Cold.
 
-The exit code is 1 where a median misses its budget, and 2 where a result was wrong: a wrong result is never timed.
+Exit codes: 1 where a median misses its budget or a comparison finds something slower, 2 where a result was wrong (a wrong result is
+never timed), 3 where the host was too busy to measure: then there are figures, and no verdict, unless --busy asked for one.
 """
 
 import sys
@@ -12,21 +13,28 @@ from rich.console import Console
 from rich.table import Table
 
 from hftd import bench
+from hftd.bench import compare
 from hftd.bench import host as hosts
 
-WIDTH = 160
+WIDTH = 180
 """Columns where the output is no terminal."""
+
+MISSED, BUSY = 1, 3
 
 
 def add_arguments(parser) -> None:
     """Add the options of `hftd bench`."""
     parser.add_argument("names", nargs="*", metavar="NAME",
                         help="benchmarks to run (--list); none: all; or `instructions`: exact counts, by valgrind")  # fmt: skip
-    parser.add_argument("--write", action="store_true", help="with `instructions`: write the table that a test compares with")
     parser.add_argument("--json", metavar="FILE", help="write host and rows to FILE as JSON; - is standard output")
+    parser.add_argument("--save", metavar="FILE", help="keep host and rows in FILE, to compare with another time")
+    parser.add_argument("--compare", metavar="FILE|REV", help="what got slower than a saved FILE, or than commit REV (interleaved)")
+    parser.add_argument("--rounds", type=int, default=compare.ROUNDS, metavar="N", help="--compare REV: pairs of runs")
+    parser.add_argument("--busy", action="store_true", help="give a verdict although the host is too busy to measure")
     parser.add_argument("--data", metavar="FILE", help="recorded ITCH 5.0 file for parse and book, plain or gzip")
     parser.add_argument("--quick", action="store_true", help="few samples: to see that everything runs, not to believe a figure")
     parser.add_argument("--list", action="store_true", help="show the names and what they measure")
+    parser.add_argument("--write", action="store_true", help="with `instructions`: write the table that a test compares with")
 
 
 def main(options) -> int:
@@ -41,20 +49,78 @@ def main(options) -> int:
         for name, item in known.items():
             console.print(f"{name:16} {item.about}" + (f" (budget {item.budget:g} {item.unit})" if item.budget else ""))
         return 0
-    machine = bench.machine()
-    status = Console(stderr=True)
-    with status.status("compiling and measuring") as shown:
-        rows = bench.run(options.names, options.data, options.quick, lambda name: shown.update(f"measuring {name}"))
-    machine["load_after"] = hosts.load()
-    if options.json == "-":
-        sys.stdout.write(bench.to_json(rows, machine) + "\n")
-    elif options.json:
-        Path(options.json).write_text(bench.to_json(rows, machine) + "\n")
-    console.print(_table(rows))
-    console.print(hosts.line(machine), soft_wrap=True, highlight=False, markup=False)
+    if options.compare and not Path(options.compare).exists():
+        return _compare_revision(options, console)
+    machine, watch = bench.machine(), hosts.Watch()
+    with Console(stderr=True).status("compiling and measuring") as shown:
+
+        def progress(name: str) -> None:
+            watch.look()
+            shown.update(f"measuring {name}")
+
+        rows = bench.run(options.names, options.data, options.quick, progress)
+    machine |= {"load_after": hosts.load(), "clock_overhead_ns": bench.overhead_ns(), **watch.end()}
+    told = options.busy or options.quick
+    machine["headline"] = bench.headline(rows) if told or not machine["busy"] else None
+    text = bench.to_json(rows, machine) + "\n"
+    for file in (options.json, options.save):
+        if file == "-":
+            sys.stdout.write(text)
+        elif file:
+            Path(file).write_text(text)
+    console.print(_table(rows, judged=machine["headline"] is not None))
+    _say(console, hosts.line(machine))
     if options.quick:
-        console.print("quick run: these figures are not to be believed")
-    return int(any(row.met is False for row in rows) and not options.quick)
+        _say(console, "quick run: these figures are not to be believed")
+        return 0
+    if machine["headline"] is None:
+        _say(console, f"too busy to measure: {'; '.join(machine['busy'])}. No verdict; --busy gives one all the same")
+        return BUSY
+    _say(console, machine["headline"])
+    slower = 0
+    if options.compare:
+        changes, differ = compare.with_file([row.as_dict() for row in rows], machine, Path(options.compare))
+        if differ:
+            _say(console, f"{options.compare} is of another host ({differ}): the ratios compare machines, too")
+        slower = _show_changes(console, changes, options.compare)
+    return MISSED if slower or any(row.met is False for row in rows) else 0
+
+
+def _compare_revision(options, console: Console) -> int:
+    extra = (*(("--quick",) if options.quick else ()), *(("--data", str(Path(options.data).resolve())) if options.data else ()))
+    machine, watch = bench.machine(), hosts.Watch()
+    with Console(stderr=True).status("comparing") as shown:
+
+        def progress(text: str) -> None:
+            watch.look()
+            shown.update(text)
+
+        changes = compare.with_revision(options.compare, options.names, options.rounds, extra, progress)
+    slower = _show_changes(console, changes, options.compare)
+    machine |= {"load_after": hosts.load(), **watch.end()}
+    _say(console, hosts.line(machine))
+    if machine["busy"]:
+        _say(console, f"the host was busy: {'; '.join(machine['busy'])}; the intervals show what that did to the pairs")
+    return MISSED if slower else 0
+
+
+def _show_changes(console: Console, changes: list[compare.Change], than: str) -> int:
+    """Print what changed; return how many rows got slower."""
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for column in ("name", "before", "after", "ratio", "95 %", ""):
+        table.add_column(column, justify="left" if column in ("name", "") else "right")
+    for one in changes:
+        colour = {"slower": "[red]slower[/]", "faster": "[green]faster[/]", "": ""}[one.verdict]
+        interval = f"{one.low:.3f} to {one.high:.3f}"
+        table.add_row(one.name, _figure(one.before), _figure(one.after), f"{one.ratio:.3f}", interval, colour)
+    console.print(table)
+    slower = sum(one.verdict == "slower" for one in changes)
+    _say(console, f"{slower} of {len(changes)} rows slower than {than} (by more than {compare.TOLERANCE:.0%}, beyond the interval)")
+    return slower
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 def _instructions(options) -> int:
@@ -67,7 +133,7 @@ def _instructions(options) -> int:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if kept is None:
         instructions.save(made)
-        console.print(f"{instructions.TABLE}: written", soft_wrap=True, highlight=False)
+        _say(console, f"{instructions.TABLE}: written")
         return 0
     table = Table(box=None, pad_edge=False, show_edge=False)
     for column in ("component", "instructions", "in the table", "change"):
@@ -78,11 +144,11 @@ def _instructions(options) -> int:
     console.print(table)
     other = instructions.other_toolchain(kept)
     if other:
-        console.print(f"the table was made by another compiler: {other}", soft_wrap=True, highlight=False)
+        _say(console, f"the table was made by another compiler: {other}")
         return 0
     found = instructions.regressions(kept, made)
     for line in found:
-        console.print(line, soft_wrap=True, highlight=False)
+        _say(console, line)
     return int(bool(found))
 
 
@@ -90,15 +156,21 @@ OTHER: dict[str, Callable[[Any], int]] = {"instructions": _instructions}
 """First words of `hftd bench` that are no benchmark's name, and what each does."""
 
 
-def _table(rows: list[bench.Row]) -> Table:
+def _table(rows: list[bench.Row], judged: bool) -> Table:
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for column in ("name", "unit", "n", "min", "p50", "p99", "p99.9", "max", "budget", "limit", ""):
-        table.add_column(column, justify="left" if column in ("name", "unit", "") else "right", no_wrap=column != "")
+    for column in ("name", "n", "min", "p50", "95 % of p50", "p99", "p99.9", "max", "out", "budget", "limit", ""):
+        table.add_column(column, justify="left" if column in ("name", "") else "right", no_wrap=column != "")
     for row in rows:
-        verdict = {True: "[green]met[/]", False: "[red]MISSED[/]", None: ""}[row.met]
+        verdict = {True: "[green]met[/]", False: "[red]MISSED[/]", None: ""}[row.met if judged else None]
         facts = " ".join(part for part in (verdict, row.about, f"({row.note})" if row.note else "") if part)
-        figures = [_figure(value) for value in (row.min, row.p50, row.p99, row.p999, row.max)] if row.n else ["-"] * 5
-        table.add_row(row.name, row.unit, _count(row.n), *figures, _figure(row.budget), _figure(row.limit), facts)
+        if row.n:
+            interval = f"{_figure(row.low)}-{_figure(row.high)}"
+            figures = [_figure(row.min), _figure(row.p50), interval, *(_figure(value) for value in (row.p99, row.p999, row.max))]
+        else:
+            figures = ["-"] * 6
+        table.add_row(row.name, _count(row.n), *figures, _count(row.outliers), _figure(row.budget), _figure(row.limit), facts)
+    table.caption = "ns; out: samples above p75 + 10 (p75 - p25), which are in every figure; limit: the machine's own, in this run"
+    table.caption_justify = "left"
     return table
 
 

@@ -91,7 +91,7 @@ def counted_path(feed, strategy, risk, gateway, rig, toggle, which, n):
         mark(toggle, which, 4)
         if gateway.table.open_count != before + 1:
             return arrived
-        answer(gateway.link, rig)
+        answer(gateway.link, rig, gateway.link.tx_base)
         recv(rig.peer, rig.scratch_at, 4096, MSG_DONTWAIT)
         mark(toggle, which, 5)
         receive_messages(gateway, now)

@@ -83,7 +83,7 @@ def ticks_to_trades(feed, strategy, risk, gateway, rig, samples, n):
             rig.wrong += 1
             return arrived
         t4 = row(span(gateway.table.rows), load64(gateway.batch_at + 8), order_row_dtype).ts_sent
-        answer(gateway.link, rig)
+        answer(gateway.link, rig, gateway.link.tx_base)
         recv(rig.peer, rig.scratch_at, 4096, MSG_DONTWAIT)
         t6 = tsc()
         receive_messages(gateway, t6)
@@ -151,6 +151,11 @@ def _send_limit(rig: Rig, lab: Lab) -> float:
     return float(np.median(samples)) * lab.ns_per_tick
 
 
+def path_samples(lab: Lab) -> dict[str, Any]:
+    """Return what the rig measured in this run: `samples` (rows of STAGES, ticks), `send` (ns), `checks` (ticks)."""
+    return lab.once("path", lambda: _measured(lab))
+
+
 def _measured(lab: Lab) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory:
         rig = Rig(directory)
@@ -168,7 +173,7 @@ def _measured(lab: Lab) -> dict[str, Any]:
 
 def _stage(name: str) -> Callable[[Lab], Samples]:
     def run(lab: Lab) -> Samples:
-        found = lab.once("path", lambda: _measured(lab))
+        found = path_samples(lab)
         limit = found["send"] if name == "submission" else None
         per = 2 if name == "position" else 1
         return Samples(found["samples"][:, STAGES.index(name)], per, limit=limit, beyond=name == "submission")
@@ -194,7 +199,7 @@ for _name, _about in (
 @benchmark("risk_check", COMPONENTS["risk"], about="the whole check of one order by itself, without rings")
 def risk_check(lab: Lab):
     """All of `judge`, on the rig's own account and book."""
-    return Samples(lab.once("path", lambda: _measured(lab))["checks"], CHECKS)
+    return Samples(path_samples(lab)["checks"], CHECKS)
 
 
 limits_dtype = layout("bench_limits", 64, [

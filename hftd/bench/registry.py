@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from hftd.bench import statistics
 from hftd.core import clock as clocks
 from hftd.core.atomics import tsc
 from hftd.core.bind import bind
@@ -51,6 +52,11 @@ class Row:
     note: str = ""
     beyond: bool = False
     """The budget is for what hftd adds to the limit: a system call is not ours to make faster."""
+    low: float = 0.0
+    high: float = 0.0
+    """95 per cent interval of the median (statistics.py says how)."""
+    outliers: int = 0
+    """Samples above p75 + 10 (p75 - p25); they are in every figure."""
 
     @property
     def met(self) -> bool | None:
@@ -105,8 +111,11 @@ class Lab:
 
     @property
     def overhead(self) -> float:
-        """Ticks between two readings in a row: the smallest of many."""
-        return self.once("overhead", lambda: float(_pairs().min()))
+        """Ticks between two readings in a row: the mean of many, the slowest tenth left out.
+
+        Not the smallest: where the counter moves in steps (AMD: about 10 ns), the smallest is no step at all.
+        """
+        return self.once("overhead", lambda: float(np.sort(_pairs())[: 4096 * 9 // 10].mean()))
 
 
 @hot
@@ -179,7 +188,7 @@ def benchmark(name: str, budget: float | None = None, unit: str = "ns", about: s
 
 def registered() -> dict[str, Benchmark]:
     """Every benchmark, in the order of the modules."""
-    from hftd.bench import core, market, path  # noqa: F401
+    from hftd.bench import core, cores, market, path, trade  # noqa: F401
 
     return _registry
 
@@ -188,8 +197,10 @@ def row_of(bench: Benchmark, samples: Samples, lab: Lab) -> Row:
     """Return the row of one set of samples."""
     values = np.maximum(samples.ticks - lab.overhead, 0.0) * lab.ns_per_tick / samples.per
     points = [round(float(point), 2) for point in np.percentile(values, [0, 50, 99, 99.9, 100])] if len(values) else [0.0] * 5
+    low, high = statistics.median_interval(values)
     budget = samples.budget if samples.budget is not None else (bench.budget if not samples.name else None)
     return Row(
         samples.name or bench.name, bench.unit, len(values) * samples.per, points[0], points[1], points[2], points[3], points[4],
         budget, None if samples.limit is None else round(samples.limit, 2), bench.about, samples.note, samples.beyond,
+        round(low, 2), round(high, 2), statistics.outliers(values),
     )  # fmt: skip

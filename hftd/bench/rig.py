@@ -47,6 +47,7 @@ from hftd.venues.nasdaq.itch50 import add_order_dtype, order_executed_dtype, ord
 from hftd.venues.nasdaq.moldfeed import handle_packet
 from hftd.venues.nasdaq.moldudp64 import session_to_ints
 from hftd.venues.nasdaq.ouch50 import out_order_accepted_dtype, out_order_executed_dtype
+from hftd.venues.nasdaq.soup_link import plug
 
 PX, QTY = 100_0000, 100
 TEXT_AT = offset_of(out_order_accepted_dtype, "cl_ord_id")
@@ -104,9 +105,8 @@ def write_packet(rig, kind, ref, px):
 
 
 @leaf
-def answer(link, rig):
-    """Play the venue: accept and fill the Enter Order that was sent last, into the gateway's receive buffer."""
-    sent = link.tx_base
+def answer(link, rig, sent):
+    """Play the venue: accept and fill the Enter Order that lies at `sent`, into the gateway's receive buffer."""
     if link.rx_head == link.rx_tail:
         link.rx_head = 0
         link.rx_tail = 0
@@ -182,7 +182,7 @@ class Rig:
             agent.prepare(True)
         run["state"], run["session_up"] = int(RunState.READY), 1
         self.here, self.there = tcp_pair()
-        self.gateway.handle["link"]["fd"] = self.here.fileno()
+        plug(self.gateway.handle["link"], self.here.fileno(), clocks.now_ticks())
         self.gateway.session["state"] = LINK_UP
         self.buffer = block(1 << 16)
         self.made = records(rig_dtype, 1)
@@ -223,6 +223,10 @@ class Rig:
         counted = self.feed.build.counters
         if int(counted["malformed"]) or int(counted["gaps"]):
             raise BenchError("tick_to_trade: the feed did not take the packet")
+
+    def wake(self) -> None:
+        """The venue was heard of just now: compiling took longer than a connection may be silent."""
+        self.gateway.handle["link"]["received_at"] = clocks.now_ticks()
 
     def why(self) -> str:
         """What the stages say of an order that did not arrive."""

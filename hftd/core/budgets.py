@@ -21,6 +21,7 @@ COMPONENTS = {
     "encode": 10.0,
     "submission": 1000.0,                         # beyond send() itself
     "position": 100.0,
+    "tick_to_order": 100.0,                       # packet bytes to intent, feed and strategy in one process
     "tick_to_trade": 600.0,                       # packet bytes to bytes handed to send()
 }
 """Nanoseconds for one operation."""

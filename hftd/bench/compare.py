@@ -1,0 +1,127 @@
+"""`hftd bench --compare`: did it get slower? Against another commit, interleaved; or against rows that were saved.
+
+    --compare REV     a worktree of that commit for the time of the comparison; both run in processes of their own, round by round,
+                      in the order A B B A, so that what the machine does to one it does to the other; judged by the ratios of pairs
+    --compare FILE    rows saved with --save: another time, and perhaps another machine (which is said), so judged by the intervals
+
+A row is slower where the whole interval of the ratio lies above 1 + TOLERANCE, faster where it lies below 1 / (1 + TOLERANCE).
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hftd.bench.registry import BenchError
+from hftd.bench.statistics import paired_ratio
+
+ROOT = Path(__file__).resolve().parents[2]
+ROUNDS = 5
+TOLERANCE = 0.03
+SAME_HOST = ("cpu", "cores_of_machine", "isolated", "governor", "kernel", "huge_pages")
+"""What must be equal for saved rows to be of the same host."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row of a comparison: medians in ns, ratio after / before with its interval."""
+
+    name: str
+    before: float
+    after: float
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """slower, faster, or "" where the interval does not tell."""
+        if self.low > 1 + TOLERANCE:
+            return "slower"
+        return "faster" if self.high < 1 / (1 + TOLERANCE) else ""
+
+
+def with_file(rows: list[dict[str, Any]], host: dict[str, Any], file: Path) -> tuple[list[Change], str]:
+    """Compare rows with saved ones. Returns the changes, and how the hosts differ ("" where they do not).
+
+    Raises BenchError where the file is not one that --save wrote.
+    """
+    try:
+        saved = json.loads(file.read_text())
+        old = {row["name"]: row for row in saved["rows"]}
+        differ = [f"{key} {saved['host'].get(key)} there, {host.get(key)} here" for key in SAME_HOST
+                  if saved["host"].get(key) != host.get(key)]  # fmt: skip
+        changes = [_intervals(row["name"], old[row["name"]], row) for row in rows
+                   if row["name"] in old and row["n"] and old[row["name"]]["n"]]  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchError(f"{file}: not a result that `hftd bench --save` wrote ({error})") from None
+    return changes, ", ".join(differ)
+
+
+def _intervals(name: str, old: dict[str, Any], new: dict[str, Any]) -> Change:
+    floor = 1e-3                                  # a median may be 0.0 after the clock's overhead
+    before, after = max(old["p50"], floor), max(new["p50"], floor)
+    low, high = max(new.get("low") or after, floor), max(new.get("high") or after, floor)
+    old_low, old_high = max(old.get("low") or before, floor), max(old.get("high") or before, floor)
+    return Change(name, before, after, after / before, low / old_high, high / old_low)
+
+
+def with_revision(revision: str, names: list[str], rounds: int = ROUNDS, options: tuple[str, ...] = (),
+                  progress: Callable[[str], None] = lambda text: None) -> list[Change]:  # fmt: skip
+    """Run this tree and `revision` in turn. Raises BenchError where there is no checkout, no such revision, or a run failed."""
+    with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory, _worktree(revision, Path(directory) / "tree") as other:
+        trees = {"before": other, "after": ROOT}
+        medians: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
+        for tree in trees:
+            progress(f"{tree}: compiling")
+            _medians(trees[tree], names, ("--quick", *options), Path(directory))
+        for turn in range(rounds):
+            for tree in ("before", "after") if turn % 2 == 0 else ("after", "before"):
+                progress(f"round {turn + 1} of {rounds}: {revision if tree == 'before' else 'this tree'}")
+                medians[tree].append(_medians(trees[tree], names, options, Path(directory)))
+    common = [name for name in medians["after"][0] if all(name in one for tree in medians.values() for one in tree)]
+    if not common:
+        raise BenchError(f"{revision} and this tree have no benchmark in common")
+    changes = []
+    for name in common:
+        before, after = (np.maximum([one[name] for one in medians[tree]], 1e-3) for tree in ("before", "after"))
+        changes.append(Change(name, float(np.median(before)), float(np.median(after)), *paired_ratio(before, after)))
+    return changes
+
+
+@contextlib.contextmanager
+def _worktree(revision: str, at: Path) -> Iterator[Path]:
+    git = ["git", "-C", str(ROOT)]
+    try:
+        subprocess.run([*git, "worktree", "add", "--detach", str(at), revision], check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise BenchError("--compare REV needs git; on Debian: apt-get install git") from None
+    except subprocess.CalledProcessError as error:
+        what = (error.stderr.strip().splitlines() or ["git failed"])[-1]
+        raise BenchError(f"--compare {revision}: neither a file nor a commit of {ROOT} ({what})") from None
+    try:
+        yield at
+    finally:
+        subprocess.run([*git, "worktree", "remove", "--force", str(at)], capture_output=True)
+
+
+def _medians(tree: Path, names: list[str], options: tuple[str, ...], directory: Path) -> dict[str, float]:
+    """One run of a tree's own `hftd bench` in a process of its own: the median of each row."""
+    result = directory / "result.json"
+    result.unlink(missing_ok=True)
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    command = [sys.executable, "-m", "hftd", "bench", *names, *options, "--json", str(result)]
+    child = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+    try:
+        rows = json.loads(result.read_text())["rows"]
+    except (OSError, ValueError, KeyError):
+        raise BenchError(f"the benchmarks of {tree} failed: {(child.stderr or child.stdout).strip()[-500:]}") from None
+    return {row["name"]: row["p50"] for row in rows if row["n"]}
