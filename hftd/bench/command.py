@@ -5,19 +5,14 @@ never timed), 3 where the host was too busy to measure: then there are figures, 
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from hftd import bench
-from hftd.bench import compare
+from hftd.bench import compare, modes
 from hftd.bench import host as hosts
-
-WIDTH = 180
-"""Columns where the output is no terminal."""
 
 MISSED, BUSY = 1, 3
 
@@ -25,7 +20,7 @@ MISSED, BUSY = 1, 3
 def add_arguments(parser) -> None:
     """Add the options of `hftd bench`."""
     parser.add_argument("names", nargs="*", metavar="NAME",
-                        help="benchmarks to run (--list); none: all; or `instructions`: exact counts, by valgrind")  # fmt: skip
+                        help="benchmarks to run (--list), none: all; or `load`: how much it takes; or `instructions`: counts")
     parser.add_argument("--json", metavar="FILE", help="write host and rows to FILE as JSON; - is standard output")
     parser.add_argument("--save", metavar="FILE", help="keep host and rows in FILE, to compare with another time")
     parser.add_argument("--compare", metavar="FILE|REV", help="what got slower than a saved FILE, or than commit REV (interleaved)")
@@ -34,17 +29,18 @@ def add_arguments(parser) -> None:
     parser.add_argument("--data", metavar="FILE", help="recorded ITCH 5.0 file for parse and book, plain or gzip")
     parser.add_argument("--quick", action="store_true", help="few samples: to see that everything runs, not to believe a figure")
     parser.add_argument("--list", action="store_true", help="show the names and what they measure")
+    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="with `load`: how long a claim is held")
     parser.add_argument("--write", action="store_true", help="with `instructions`: write the table that a test compares with")
 
 
 def main(options) -> int:
     """Run the benchmarks that were named."""
-    if options.names and options.names[0] in OTHER:
-        return OTHER[options.names[0]](options)
+    if options.names and options.names[0] in modes.MODES:
+        return modes.MODES[options.names[0]](options)
     known = bench.registry.registered()
     console = Console(stderr=options.json == "-")
     if not console.is_terminal:
-        console.width = WIDTH
+        console.width = modes.WIDTH
     if options.list:
         for name, item in known.items():
             console.print(f"{name:16} {item.about}" + (f" (budget {item.budget:g} {item.unit})" if item.budget else ""))
@@ -69,19 +65,19 @@ def main(options) -> int:
         elif file:
             Path(file).write_text(text)
     console.print(_table(rows, judged=machine["headline"] is not None))
-    _say(console, hosts.line(machine))
+    modes.say(console, hosts.line(machine))
     if options.quick:
-        _say(console, "quick run: these figures are not to be believed")
+        modes.say(console, "quick run: these figures are not to be believed")
         return 0
     if machine["headline"] is None:
-        _say(console, f"too busy to measure: {'; '.join(machine['busy'])}. No verdict; --busy gives one all the same")
+        modes.say(console, f"too busy to measure: {'; '.join(machine['busy'])}. No verdict; --busy gives one all the same")
         return BUSY
-    _say(console, machine["headline"])
+    modes.say(console, machine["headline"])
     slower = 0
     if options.compare:
         changes, differ = compare.with_file([row.as_dict() for row in rows], machine, Path(options.compare))
         if differ:
-            _say(console, f"{options.compare} is of another host ({differ}): the ratios compare machines, too")
+            modes.say(console, f"{options.compare} is of another host ({differ}): the ratios compare machines, too")
         slower = _show_changes(console, changes, options.compare)
     return MISSED if slower or any(row.met is False for row in rows) else 0
 
@@ -98,9 +94,9 @@ def _compare_revision(options, console: Console) -> int:
         changes = compare.with_revision(options.compare, options.names, options.rounds, extra, progress)
     slower = _show_changes(console, changes, options.compare)
     machine |= {"load_after": hosts.load(), **watch.end()}
-    _say(console, hosts.line(machine))
+    modes.say(console, hosts.line(machine))
     if machine["busy"]:
-        _say(console, f"the host was busy: {'; '.join(machine['busy'])}; the intervals show what that did to the pairs")
+        modes.say(console, f"the host was busy: {'; '.join(machine['busy'])}; the intervals show what that did to the pairs")
     return MISSED if slower else 0
 
 
@@ -115,45 +111,8 @@ def _show_changes(console: Console, changes: list[compare.Change], than: str) ->
         table.add_row(one.name, _figure(one.before), _figure(one.after), f"{one.ratio:.3f}", interval, colour)
     console.print(table)
     slower = sum(one.verdict == "slower" for one in changes)
-    _say(console, f"{slower} of {len(changes)} rows slower than {than} (by more than {compare.TOLERANCE:.0%}, beyond the interval)")
+    modes.say(console, f"{slower} of {len(changes)} rows slower than {than} (by more than {compare.TOLERANCE:.0%}, surely)")
     return slower
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-def _instructions(options) -> int:
-    """Count instructions; compare with the table, or write it."""
-    from hftd.bench import instructions
-
-    kept = None if options.write else instructions.load()
-    with Console(stderr=True).status("counting instructions") as shown:
-        made = instructions.count(shown.update)
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    if kept is None:
-        instructions.save(made)
-        _say(console, f"{instructions.TABLE}: written")
-        return 0
-    table = Table(box=None, pad_edge=False, show_edge=False)
-    for column in ("component", "instructions", "in the table", "change"):
-        table.add_column(column, justify="left" if column == "component" else "right")
-    for name, now in made.instructions.items():
-        was = kept.instructions.get(name)
-        table.add_row(name, f"{now:,.1f}", "-" if was is None else f"{was:,.1f}", f"{now / was - 1:+.1%}" if was else "")
-    console.print(table)
-    other = instructions.other_toolchain(kept)
-    if other:
-        _say(console, f"the table was made by another compiler: {other}")
-        return 0
-    found = instructions.regressions(kept, made)
-    for line in found:
-        _say(console, line)
-    return int(bool(found))
-
-
-OTHER: dict[str, Callable[[Any], int]] = {"instructions": _instructions}
-"""First words of `hftd bench` that are no benchmark's name, and what each does."""
 
 
 def _table(rows: list[bench.Row], judged: bool) -> Table:

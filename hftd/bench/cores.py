@@ -26,7 +26,8 @@ from hftd.msg.records import market_event_dtype
 from hftd.shm import ring
 from hftd.shm.segment import Segment
 
-PATIENCE = 200_000_000
+PATIENCE = 4_000_000_000
+"""Empty polls in a row, some seconds: the other core may be somebody else's for a while."""
 LINES = 4096
 """Lines of a pass of the bare stream."""
 

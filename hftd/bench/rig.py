@@ -159,13 +159,13 @@ def free_port() -> int:
 class Rig:
     """The daemon's stages over private memory, in this process, with their venue played by `answer`."""
 
-    def __init__(self, directory: str):
+    def __init__(self, directory: str, strategy: str = "trigger.py", symbols: tuple[str, ...] = ("BENA",), orders_max: int = 4096):
         self.config = configuration.build({
             "daemon": {"name": "bench", "run_dir": directory, "state_dir": directory},
-            "universe": {"symbols": ["BENA"], "max": 1},
+            "universe": {"symbols": list(symbols), "max": len(symbols)},
             "feed": {"line_a": f"127.0.0.1:{free_port()}", "line_b": "", "interface": "127.0.0.1", "request": [],
-                     "orders_max": 4096, "levels_max": 4096},
-            "strategy": [{"file": str(Path(__file__).with_name("trigger.py"))}],
+                     "orders_max": orders_max, "levels_max": max(orders_max // 4, 4096)},
+            "strategy": [{"file": str(Path(__file__).with_name(strategy))}],
             "risk": {"position_max": 1 << 39, "gross_notional_max": 1e13, "loss_max": 1e13, "message_rate_max": 10_000_000,
                      "feed_stale_ms": 3_600_000, "order_notional_max": 1e9},
             "gateway": {"risk_dead_ms": 60_000},
@@ -193,14 +193,14 @@ class Rig:
         rig["peer"], rig["ref"], rig["sequence"] = self.there.fileno(), 1_000_000, 1
         marks = control.parts["marks"].dtype.itemsize
         rig["risk_mark_at"] = control.address("marks") + int(self.risk.role) * marks
-        self.begin()
+        self.begin(list(symbols))
         self.parts = (self.feed.handle, self.strategy.handle, self.risk.handle, self.gateway.handle, self.rig)
 
-    def begin(self) -> None:
-        """Open the market: announced, trading, a book of five levels a side, in one packet; then a template for single messages."""
-        maker = _Maker(1, 1)
-        preamble(maker, ["BENA"])
-        for depth in range(5):
+    def begin(self, symbols: list[str]) -> None:
+        """Open the market: announced, trading; one symbol: a book of five levels a side; then a template for single messages."""
+        maker = _Maker(1, len(symbols))
+        preamble(maker, symbols)
+        for depth in range(5 if len(symbols) == 1 else 0):
             for side, px in ((0, PX - depth * 100), (1, PX + 1000 + depth * 100)):
                 new = maker.put(0, side, px, 500)
                 maker.say("A", 1, struct.pack(">QcI8sI", new, b"BS"[side : side + 1], 500, b"BENA    ", px))

@@ -83,7 +83,7 @@ def feed_core(feed, rig, told, n):
         turns = 0
         while load_acquire_at(told) != i + 1:
             turns += 1
-            if turns > PATIENCE:
+            if turns > PATIENCE // 20:
                 return False
             pause()
         for _ in range(20 + (i * 7919 & 63)):
@@ -114,7 +114,7 @@ def fused_core(strategy, strategy_mark, risk, risk_mark, gateway, gateway_mark, 
             if a < 0 or b < 0 or c < 0:
                 return arrived
             turns += 1
-            if turns > PATIENCE // 10:
+            if turns > PATIENCE // 200:
                 return arrived
             if packets == 2 * i + 1 and gateway.table.open_count == before + 1:
                 order = record_at(load64(gateway.batch_at), order_dtype)

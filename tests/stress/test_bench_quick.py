@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from hftd.bench import core, flow, market, registry
 from hftd.core.jit import INTERPRETED
 
 ROOT = Path(__file__).resolve().parents[2]
-FIELDS = {"name", "unit", "n", "min", "p50", "p99", "p999", "max", "budget", "limit"}
+FIELDS = {"name", "unit", "n", "min", "p50", "p99", "p999", "max", "budget", "limit", "low", "high", "outliers"}
 BUDGETS = {"ring": 10, "pool": 50, "parse": 50, "book": 100, "packet": 200, "strategy": 500, "order": 300, "position": 100,
-           "limits": 50, "risk": 200, "submission": 1000, "tick_to_trade": 600, "encode": 10}  # fmt: skip
+           "limits": 50, "risk": 200, "submission": 1000, "tick_to_trade": 600, "tick_to_order": 100, "two_cores": 600,
+           "encode": 10}  # fmt: skip
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="speed is the point")
 
@@ -39,13 +41,49 @@ def test_every_benchmark_runs_and_gives_its_rows(tmp_path):
     for row in made["rows"]:
         assert set(row) >= FIELDS and row["unit"] == "ns"
         skipped = row["note"].startswith("skipped: ")
+        assert skipped or row["low"] <= row["p50"] <= row["high"], row
         assert skipped or (row["n"] > 0 and 0 <= row["min"] <= row["p50"] <= row["p99"] <= row["p999"] <= row["max"]), row
     assert {name: rows[name]["budget"] for name in BUDGETS} == BUDGETS
     if len(os.sched_getaffinity(0)) > 1:
         assert rows["ring_stream"]["limit"] > 0 and rows["ring_round_trip"]["limit"] > 0
     assert rows["submission"]["limit"] > 0
+    assert made["host"]["clock_overhead_ns"] > 0 and made["host"]["headline"]
+    assert {"steal", "involuntary_switches_per_s", "throttled", "runnable", "busy"} <= set(made["host"])
     assert {"cpu", "cores", "governor", "isolated", "huge_pages", "tsc_invariant", "load_before", "load_after"} <= set(made["host"])
     assert "tick_to_trade" in child.stdout and "TSC" in child.stdout
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="load needs two cores")
+def test_load_sweeps_and_counts(tmp_path):
+    """Three curves and the four claims, each with its proof; the feed alone loses nothing whatever the machine does."""
+    child = _bench("load", "--quick", "--json", str(tmp_path / "load.json"))
+    assert child.returncode == 0, child.stderr[-3000:]
+    made = json.loads((tmp_path / "load.json").read_text())
+    assert set(made["curves"]) == {"feed in", "book updates", "orders out"} and all(made["curves"].values())
+    assert len(made["claims"]) == 4
+    for point in [*made["claims"], *(point for points in made["curves"].values() for point in points)]:
+        assert point["reached"] > 0 and point["p50"] <= point["p99"] <= point["p999"] and "messages in" in point["proof"]
+        if point["what"] == "feed in":
+            assert point["lost"] == 0 and "18 error counters at 0" in point["proof"]
+        else:
+            assert point["lost"] == 0 or point["stopped"], point
+
+
+def test_the_packets_of_a_load_are_a_closed_cycle():
+    """Twice through them the books are empty twice, and no counter of error moves."""
+    from hftd.bench.load import Bench
+
+    with tempfile.TemporaryDirectory() as directory:
+        made = Bench("feed in", directory)
+        try:
+            messages = int(made.table[:, 2].sum())
+            points = made.sweep(lambda last: None if last else (0.0, 2 * messages / 20e6))
+            assert points[0].lost == 0 and points[0].proof.startswith(f"{2 * messages:,} messages in")
+            assert int(made.load["at"]) == 0
+            assert not any(int(row["bid_px"]) or int(row["ask_px"]) for row in made.rig.memory["market"]["quotes"])
+        finally:
+            made.close()
 
 
 def test_an_unknown_name_is_one_line():

@@ -1,0 +1,111 @@
+"""What `hftd bench` does beside timing components: `load` and `instructions`. Cold."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hftd.bench import host as hosts
+
+WIDTH = 180
+"""Columns where the output is no terminal."""
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def instructions_mode(options) -> int:
+    """Count instructions; compare with the table, or write it."""
+    from hftd.bench import instructions
+
+    kept = None if options.write else instructions.load()
+    with Console(stderr=True).status("counting instructions") as shown:
+        made = instructions.count(shown.update)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    if kept is None:
+        instructions.save(made)
+        say(console, f"{instructions.TABLE}: written")
+        return 0
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for column in ("component", "instructions", "in the table", "change"):
+        table.add_column(column, justify="left" if column == "component" else "right")
+    for name, now in made.instructions.items():
+        was = kept.instructions.get(name)
+        table.add_row(name, f"{now:,.1f}", "-" if was is None else f"{was:,.1f}", f"{now / was - 1:+.1%}" if was else "")
+    console.print(table)
+    other = instructions.other_toolchain(kept)
+    if other:
+        say(console, f"the table was made by another compiler: {other}")
+        return 0
+    found = instructions.regressions(kept, made)
+    for line in found:
+        say(console, line)
+    return int(bool(found))
+
+
+def load_mode(options) -> int:
+    """Sweep the rates and hold what is claimed; exit code 1 where a claim did not hold, 3 where the host was too busy to tell."""
+    from hftd.bench import load
+
+    machine, watch = hosts.describe(), hosts.Watch()
+    seconds = 0.2 if options.quick else options.seconds
+    curves: dict[str, list[load.Point]] = {}
+    with Console(stderr=True).status("compiling and measuring") as shown:
+
+        def progress(text: str) -> None:
+            watch.look()
+            shown.update(text)
+
+        for what in load.LOWEST:
+            curves[what] = load.curve(what, min(seconds / 10, 1.0), progress)
+        held = load.claims(seconds, progress)
+    machine |= {"load_after": hosts.load(), **watch.end()}
+    console = Console(width=None if sys.stdout.isatty() and options.json != "-" else WIDTH, stderr=options.json == "-")
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for column in ("", "offered/s", "reached/s", "p50 ns", "p99", "p99.9", "max", "busy", "lost", ""):
+        table.add_column(column, justify="left" if column == "" else "right")
+    for points in curves.values():
+        for at, point in enumerate(points):
+            table.add_row(*_row(point), load.why_knee([points[0], *points[1 : at + 1]]))
+    for point, good, words in held:
+        table.add_row(*_row(point), f"{words}, {point.seconds:g} s: {'held' if good else 'NOT HELD'}; {point.proof}")
+    console.print(table)
+    best = {what: load.sustained(points) for what, points in curves.items()}
+    for what, point in best.items():
+        say(console, f"{what}: {f'{point.reached:,.0f}/s sustained' if point else 'not even the lowest rate was sustained'}")
+    say(console, hosts.line(machine))
+    if options.json:
+        text = json.dumps({
+            "host": machine,
+            "curves": {what: [point.as_dict() for point in points] for what, points in curves.items()},
+            "sustained": {what: point.reached if point else None for what, point in best.items()},
+            "claims": [{"claim": words, "held": good, **point.as_dict()} for point, good, words in held],
+        }, indent=1)  # fmt: skip
+        if options.json == "-":
+            sys.stdout.write(text + "\n")
+        else:
+            Path(options.json).write_text(text + "\n")
+    if options.quick:
+        say(console, "quick run: these figures are not to be believed")
+        return 0
+    if machine["busy"] and not options.busy:
+        say(console, f"too busy to measure: {'; '.join(machine['busy'])}. No verdict; --busy gives one all the same")
+        return 3
+    return 0 if all(good for _, good, _ in held) else 1
+
+
+def _row(point) -> list[str]:
+    return [
+        point.what, f"{point.offered:,.0f}", f"{point.reached:,.0f}", *(f"{value:,.0f}" for value in (point.p50, point.p99)),
+        f"{point.p999:,.0f}", f"{point.max:,.0f}", f"{point.utilisation:.0%}", f"{point.lost:,}",
+    ]  # fmt: skip
+
+
+MODES: dict[str, Callable[[Any], int]] = {"load": load_mode, "instructions": instructions_mode}
+"""First words of `hftd bench` that are no benchmark's name, and what each does."""

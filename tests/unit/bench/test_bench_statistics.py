@@ -1,0 +1,50 @@
+"""How sure a median is, what lies outside, and ratios of pairs."""
+
+import numpy as np
+import pytest
+
+from hftd.bench.statistics import median_interval, outliers, paired_ratio
+
+
+def test_interval_holds_the_median_of_what_the_samples_come_from():
+    """Of 100 sets drawn from a known distribution at least 85 intervals hold its median (95 are expected)."""
+    random, held = np.random.default_rng(5), 0
+    for seed in range(100):
+        low, high = median_interval(random.lognormal(3, 0.5, 2000), seed)
+        held += low <= np.exp(3) <= high
+    assert held >= 85
+
+
+def test_interval_is_wide_where_the_machine_drifted():
+    """The same values, mixed or one after the other: blocks see that the second half was slower."""
+    values = np.concatenate([np.full(1000, 100.0), np.full(1000, 200.0)])
+    values += np.random.default_rng(1).normal(0, 1, 2000)
+    mixed = np.random.default_rng(2).permutation(values)
+    drifted, steady = median_interval(values), median_interval(np.concatenate([values[:1000], values[:1000]]))
+    assert drifted[1] - drifted[0] > 50
+    assert steady[1] - steady[0] < 1
+    assert median_interval(mixed)[0] >= drifted[0] - 5
+
+
+@pytest.mark.parametrize(("values", "wanted"), [([], (0.0, 0.0)), ([7.0], (7.0, 7.0)), ([3.0] * 10, (3.0, 3.0))])
+def test_interval_of_few_or_equal_values(values, wanted):
+    """No division by nothing."""
+    assert median_interval(np.array(values)) == wanted
+
+
+def test_outliers_lie_above_ten_times_the_middle_half():
+    """p25 = 25, p75 = 75 of 0..100: the fence is 575."""
+    values = np.arange(101.0)
+    assert outliers(values) == 0
+    assert outliers(np.append(values, [500.0, 600.0, 1e9])) == 2
+    assert outliers(np.array([])) == 0
+
+
+def test_ratio_of_pairs_forgets_what_both_suffered():
+    """Rounds differ by ten times, each pair by 10 per cent: the ratio is 1.1, and surely above 1.03."""
+    before = np.array([100.0, 1000.0, 300.0, 120.0, 90.0])
+    ratio, low, high = paired_ratio(before, before * 1.1)
+    assert ratio == pytest.approx(1.1) and low == pytest.approx(1.1) and high == pytest.approx(1.1)
+    ratio, low, high = paired_ratio(before, before * np.array([0.5, 2.0, 1.0, 0.8, 1.3]))
+    assert low < 1 < high
+    assert paired_ratio([100.0, 100.0], [110.0, 130.0])[1:] == (pytest.approx(1.1), pytest.approx(1.3))
