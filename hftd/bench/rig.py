@@ -182,8 +182,7 @@ class Rig:
             agent.prepare(True)
         run["state"], run["session_up"] = int(RunState.READY), 1
         self.here, self.there = tcp_pair()
-        plug(self.gateway.handle["link"], self.here.fileno(), clocks.now_ticks())
-        self.gateway.session["state"] = LINK_UP
+        self.wake()
         self.buffer = block(1 << 16)
         self.made = records(rig_dtype, 1)
         self.rig = self.made[0]
@@ -225,8 +224,9 @@ class Rig:
             raise BenchError("tick_to_trade: the feed did not take the packet")
 
     def wake(self) -> None:
-        """The venue was heard of just now: compiling took longer than a connection may be silent."""
-        self.gateway.handle["link"]["received_at"] = clocks.now_ticks()
+        """Connect (again): compiling takes longer than a connection may be silent."""
+        plug(self.gateway.handle["link"], self.here.fileno(), clocks.now_ticks())
+        self.gateway.session["state"] = LINK_UP
 
     def why(self) -> str:
         """What the stages say of an order that did not arrive."""

@@ -7,9 +7,9 @@
                                                                   payload 56 | seq 8
 
 The producer owns `tail` and every slot; consumer i owns its `head`. Owners stand two lines apart. Sequences are free-running:
-record n (from 0) lies in slot n & mask and carries seq n + 1 once it is there. The
-stores to a slot follow one another, seq last, with none to another line in between: each change of line on the way costs a transfer
-more when the other core holds the slot's line (measured: 24 ns a change where a bare line takes 30).
+record n (from 0) lies in slot n & mask and carries seq n + 1 once it is there. The stores to a slot follow one another, seq last,
+with none to another line in between: each change of line on the way costs a transfer more while another core holds the slot's
+line (measured: 24 ns a change where a bare line takes 30).
 
 Two ways to see a record, the consumer's choice, the producer does the same for both:
     `ready`      polls the slot's own seq: one line per hop, the shortest latency (event by event)

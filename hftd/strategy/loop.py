@@ -21,7 +21,9 @@ from hftd.msg.records import (
     FLAG_END_OF_PACKET,
     FLAG_SELL,
     FLAG_STATE_SHIFT,
+    SLOT,
     instrument_dtype,
+    intent_dtype,
     market_event_dtype,
     report_dtype,
     status_dtype,
@@ -120,12 +122,14 @@ def context(agent, ts_recv, t_feed):
 
 
 @leaf
-def decided(agent, before, ts_recv, t_feed):
-    """Publish what a callback sent, and count how long after the feed's publication that was."""
-    if agent.intents.tail != before:
-        publish(agent.intents)
+def decided(agent, before, t_feed):
+    """Publish what a callback sent, and count how long after the feed's publication that was, by the last intent's own stamp."""
+    intents = agent.intents
+    if intents.tail != before:
+        publish(intents)
         at = agent.histograms_at + H_DECISION * HISTOGRAM
-        record_value(record_at(at, histogram_dtype), at, tsc() - ts_recv - t_feed)
+        last = record_at(intents.slots.base + ((intents.tail - 1) & intents.mask) * SLOT, intent_dtype)
+        record_value(record_at(at, histogram_dtype), at, last.t_strategy * 1 - t_feed)
 
 
 def timer(agent):
@@ -135,7 +139,7 @@ def timer(agent):
     agent.timer_at = 0
     store_relaxed(counters, "timers", counters.timers + 1)
     on_timer(make_context(agent, due, 0))
-    decided(agent, before, due, 0)
+    decided(agent, before, 0)
 
 
 def strategy_turn(agent, now):
@@ -160,7 +164,7 @@ def strategy_turn(agent, now):
                 if HAS_REPORT:
                     before = agent.intents.tail
                     on_report(make_context(agent, ts_recv, 0), agent.fill)
-                    decided(agent, before, ts_recv, 0)
+                    decided(agent, before, 0)
             work += 1
 
     books = span(agent.books)
@@ -266,7 +270,7 @@ def strategy_turn(agent, now):
             if begun != 0:
                 at = agent.histograms_at + H_ON_BOOK * HISTOGRAM
                 record_value(record_at(at, histogram_dtype), at, tsc() - begun)
-        decided(agent, before, ts_recv, t_feed)
+        decided(agent, before, t_feed)
     if taken > 0:
         if agent.cut_off == 0:
             done(md)
