@@ -24,6 +24,8 @@ from hftd.bench.cores import two_cores
 from hftd.bench.loadloops import feed_at_rate, follow, load_dtype, trade
 from hftd.bench.registry import BenchError
 from hftd.bench.rig import PX, QTY, Rig
+from hftd.msg.enums import DenyReason
+from hftd.risk.memory import DENIED_AT
 from hftd.shm import ring
 from hftd.shm.histogram import histogram_dtype, percentiles
 
@@ -172,6 +174,9 @@ class Bench:
         made["taken"] = int(rig.strategy.handle["md"]["next"])
         made["orders"] = int(rig.risk.segment["counters"]["orders"][0])
         made["enters"] = int(rig.gateway.counters["enters_sent"])
+        words = np.asarray(rig.risk.segment["counters"]).view(np.int64)
+        made["denied"] = int(words[DENIED_AT + 1 : DENIED_AT + len(DenyReason)].sum())
+        made["refused"] = int(rig.strategy.segment["counters"]["refused"][0])
         made["fills"] = int(rig.strategy.segment["positions"][0]["fills"])
         return made
 
@@ -194,6 +199,7 @@ class Bench:
             wanted = sent // 2
             lost += sum(abs(wanted - grown[name]) for name in ("orders", "enters", "fills"))
             proof += f", {grown['orders']:,} orders passed, {grown['enters']:,} sent, {grown['fills']:,} filled"
+            proof += "".join(f", {grown[name]:,} {name}" for name in ("denied", "refused") if grown[name])
             reached = grown["enters"] / max(int(load["other_elapsed"]) / self.hz, 1e-9)
         proof += "; " + (", ".join(f"{name} {count:,}" for name, count in wrong.items()) or f"{len(ERRORS)} error counters at 0")
         which = 0 if self.what == "feed in" else 1
@@ -202,8 +208,8 @@ class Bench:
         if self.what == "orders out":
             busy = int(load["other_busy"]) / max(int(load["other_elapsed"]), 1)
         stopped = f"core B stopped ({int(load['code'])})" if load["code"] else ""
-        figures = [round(value, 1) for value in points]
-        return Point(self.what, rate, round(reached), round(elapsed, 3), *figures, round(busy, 4), lost, proof, stopped)
+        p50, p99, p999, most = (round(value, 1) for value in points)
+        return Point(self.what, rate, round(reached), round(elapsed, 3), p50, p99, p999, most, round(busy, 4), lost, proof, stopped)
 
     def close(self) -> None:
         """Give everything back."""

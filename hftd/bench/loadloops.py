@@ -15,7 +15,7 @@ from hftd.core.libc import MSG_DONTWAIT, recv
 from hftd.core.memory import load64, record_at, store64, swap64
 from hftd.gateway.loop import gateway_turn
 from hftd.gateway.memory import gateway_counters_dtype
-from hftd.msg.records import market_event_dtype
+from hftd.msg.records import market_event_dtype, order_dtype
 from hftd.risk.loop import risk_turn
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.venues.nasdaq.moldfeed import handle_packet
@@ -118,7 +118,7 @@ def follow(strategy, load, load_at):
 def trade(strategy, strategy_mark, risk, risk_mark, gateway, gateway_mark, rig, load, load_at):
     """Core B: strategy, risk and gateway as the fused loop turns them; the venue accepts and fills what was sent."""
     store_release(load, "ready", 1)
-    at, md = load.taken_histogram, strategy.md
+    at = load.taken_histogram
     counters = record_at(gateway.counters_at, gateway_counters_dtype)
     idle, busy, begun, arrived = 0, 0, tsc(), 0
     while idle < IDLE:
@@ -126,7 +126,7 @@ def trade(strategy, strategy_mark, risk, risk_mark, gateway, gateway_mark, rig, 
         store_relaxed(strategy_mark, "heartbeat", now)
         store_relaxed(risk_mark, "heartbeat", now)
         store_release(gateway_mark, "heartbeat", now)
-        first, before = md.next, counters.enters_sent
+        before = counters.enters_sent
         a = turn(strategy, now)
         b = risk_turn(risk, now)
         c = gateway_turn(gateway, now)
@@ -136,7 +136,8 @@ def trade(strategy, strategy_mark, risk, risk_mark, gateway, gateway_mark, rig, 
         sent = counters.enters_sent - before
         if sent > 0:
             end = tsc()
-            record_value(record_at(at, histogram_dtype), at, end - arrival(md, first))
+            oldest = record_at(load64(gateway.batch_at), order_dtype)
+            record_value(record_at(at, histogram_dtype), at, end - oldest.ts_recv)
             for i in range(sent):
                 answer(gateway.link, rig, gateway.link.tx_base + BYTES * i)
             gateway.link.received_at = now        # the venue is alive: its answers do not come through the socket

@@ -77,8 +77,8 @@ def load_mode(options) -> int:
         table.add_row(*_row(point), f"{words}, {point.seconds:g} s: {'held' if good else 'NOT HELD'}; {point.proof}")
     console.print(table)
     best = {what: load.sustained(points) for what, points in curves.items()}
-    for what, point in best.items():
-        say(console, f"{what}: {f'{point.reached:,.0f}/s sustained' if point else 'not even the lowest rate was sustained'}")
+    for what, top in best.items():
+        say(console, f"{what}: {f'{top.reached:,.0f}/s sustained' if top else 'not even the lowest rate was sustained'}")
     say(console, hosts.line(machine))
     if options.json:
         text = json.dumps({

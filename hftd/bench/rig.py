@@ -165,9 +165,9 @@ class Rig:
             "universe": {"symbols": list(symbols), "max": len(symbols)},
             "feed": {"line_a": f"127.0.0.1:{free_port()}", "line_b": "", "interface": "127.0.0.1", "request": [],
                      "orders_max": orders_max, "levels_max": max(orders_max // 4, 4096)},
-            "strategy": [{"file": str(Path(__file__).with_name(strategy))}],
+            "strategy": [{"file": str(Path(__file__).with_name(strategy)), "orders_max": 1 << 14}],
             "risk": {"position_max": 1 << 39, "gross_notional_max": 1e13, "loss_max": 1e13, "message_rate_max": 10_000_000,
-                     "feed_stale_ms": 3_600_000, "order_notional_max": 1e9},
+                     "feed_stale_ms": 3_600_000, "order_notional_max": 1e9, "open_orders_max": 1 << 16},
             "gateway": {"risk_dead_ms": 60_000},
         })  # fmt: skip
         self.memory = private_memory(self.config)
