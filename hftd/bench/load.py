@@ -45,7 +45,11 @@ ERRORS = ("malformed", "truncated", "foreign", "duplicates_a", "gaps", "gap_mess
 
 @dataclass(frozen=True)
 class Point:
-    """One run at a rate: messages, events or orders a second; ns from the intended arrival; lost: 0, or the run is void."""
+    """One run at a rate: messages, events or orders a second; ns from the intended arrival.
+
+    lost: what nobody can account for, or an error counter; 0, or something is wrong. turned_away: orders that the strategy's own
+    tables or risk refused, each counted and answered.
+    """
 
     what: str
     offered: float
@@ -57,6 +61,7 @@ class Point:
     max: float
     utilisation: float
     lost: int
+    turned_away: int
     proof: str
     stopped: str = ""
 
@@ -195,9 +200,10 @@ class Bench:
             proof += f", {grown['taken']:,} events taken of {grown['taken'] + behind:,} published"
             if self.what == "book updates":
                 reached = grown["taken"] / max(int(load["other_elapsed"]) / self.hz, 1e-9)
+        away = grown["denied"] + grown["refused"]
         if self.what == "orders out":
-            wanted = sent // 2
-            lost += sum(abs(wanted - grown[name]) for name in ("orders", "enters", "fills"))
+            lost += abs(sent // 2 - grown["orders"] - away)
+            lost += sum(abs(grown["orders"] - grown[name]) for name in ("enters", "fills"))
             proof += f", {grown['orders']:,} orders passed, {grown['enters']:,} sent, {grown['fills']:,} filled"
             proof += "".join(f", {grown[name]:,} {name}" for name in ("denied", "refused") if grown[name])
             reached = grown["enters"] / max(int(load["other_elapsed"]) / self.hz, 1e-9)
@@ -209,7 +215,8 @@ class Bench:
             busy = int(load["other_busy"]) / max(int(load["other_elapsed"]), 1)
         stopped = f"core B stopped ({int(load['code'])})" if load["code"] else ""
         p50, p99, p999, most = (round(value, 1) for value in points)
-        return Point(self.what, rate, round(reached), round(elapsed, 3), p50, p99, p999, most, round(busy, 4), lost, proof, stopped)
+        return Point(self.what, rate, round(reached), round(elapsed, 3), p50, p99, p999, most, round(busy, 4), lost, away, proof,
+                     stopped)  # fmt: skip
 
     def close(self) -> None:
         """Give everything back."""
@@ -240,8 +247,8 @@ def curve(what: str, seconds: float, progress: Callable[[str], None]) -> list[Po
 def why_knee(points: list[Point]) -> str:
     """Why the last point is beyond what is sustained; "" where it is not."""
     last, first = points[-1], points[0]
-    if last.lost or last.stopped:
-        return last.stopped or "lost"
+    if last.lost or last.turned_away or last.stopped:
+        return last.stopped or ("lost" if last.lost else "orders turned away")
     if last.what != "book updates" and last.reached < REACHED * last.offered:
         return "not reached"
     if last.p99 > KNEE * max(first.p99, 1000.0):
@@ -276,7 +283,7 @@ def claims(seconds: float, progress: Callable[[str], None]) -> list[tuple[Point,
                 point = bench.sweep(lambda last, offered=offered: None if last else (offered, seconds))[0]  # type: ignore[misc]
             finally:
                 bench.close()
-        held = point.lost == 0 and not point.stopped and point.reached >= REACHED * rate
+        held = point.lost == 0 and point.turned_away == 0 and not point.stopped and point.reached >= REACHED * rate
         made.append((point, held and (not busiest or point.utilisation < busiest), words))
     return made
 

@@ -68,7 +68,7 @@ def load_mode(options) -> int:
     machine |= {"load_after": hosts.load(), **watch.end()}
     console = Console(width=None if sys.stdout.isatty() and options.json != "-" else WIDTH, stderr=options.json == "-")
     table = Table(box=None, pad_edge=False, show_edge=False)
-    for column in ("", "offered/s", "reached/s", "p50 ns", "p99", "p99.9", "max", "busy", "lost", ""):
+    for column in ("", "offered/s", "reached/s", "p50 ns", "p99", "p99.9", "max", "busy", "lost", "away", ""):
         table.add_column(column, justify="left" if column == "" else "right")
     for points in curves.values():
         for at, point in enumerate(points):
@@ -103,7 +103,7 @@ def load_mode(options) -> int:
 def _row(point) -> list[str]:
     return [
         point.what, f"{point.offered:,.0f}", f"{point.reached:,.0f}", *(f"{value:,.0f}" for value in (point.p50, point.p99)),
-        f"{point.p999:,.0f}", f"{point.max:,.0f}", f"{point.utilisation:.0%}", f"{point.lost:,}",
+        f"{point.p999:,.0f}", f"{point.max:,.0f}", f"{point.utilisation:.0%}", f"{point.lost:,}", f"{point.turned_away:,}",
     ]  # fmt: skip
 
 
