@@ -113,11 +113,14 @@ def test_itchcpp_reads_the_same_messages(flow, file):
     assert [bytes(one.to_bytes()) for one in read] == messages(flow)
 
 
-def test_meatpy_reads_the_same_messages(flow, file):
+def test_meatpy_reads_the_same_messages(flow, tmp_path):
+    """All but O: meatpy takes it for 52 bytes long, the specification says 48."""
     from meatpy.itch50 import ITCH50MessageReader
 
+    known, file = [message for message in messages(flow) if message[:1] != b"O"], tmp_path / "without.itch"
+    file.write_bytes(b"".join(len(message).to_bytes(2, "big") + message for message in known))
     with ITCH50MessageReader(file) as reader:
-        assert [message.to_bytes() for message in reader] == messages(flow)
+        assert [message.to_bytes() for message in reader] == known
 
 
 def test_itch_book_builds_the_same_books(flow, file):

@@ -103,8 +103,8 @@ def test_replayed_messages_make_the_feeds_own_rows():
             theirs = np.array(live.memory["market"]["statuses"][index : index + 1])
             theirs["version"] = 0
             assert ours.tobytes() == theirs.tobytes(), [(n, ours[n], theirs[n]) for n in ours.dtype.names if ours[n] != theirs[n]]
-        mine, feeds = np.array([desk.agent.handle["session"]]), np.array(live.memory["market"]["session"][:1])
-        assert all(int(mine[name][0]) == int(feeds[name][0]) for name in feeds.dtype.names if name != "version")
+        mine, feeds = desk.agent.handle["session"], np.array(live.memory["market"]["session"][:1])
+        assert all(int(mine[name]) == int(feeds[name][0]) for name in feeds.dtype.names if name != "version")
     finally:
         live.close()
 
