@@ -20,16 +20,22 @@ MISSED, BUSY = 1, 3
 def add_arguments(parser) -> None:
     """Add the options of `hftd bench`."""
     parser.add_argument("names", nargs="*", metavar="NAME",
-                        help="benchmarks to run (--list), none: all; or `load`: how much it takes; or `instructions`: counts")
+                        help="benchmarks to run (--list), none: all; or `feed`: market data beside others; or `load`:"
+                             " how much it takes; or `instructions`: counts")
     parser.add_argument("--json", metavar="FILE", help="write host and rows to FILE as JSON; - is standard output")
     parser.add_argument("--save", metavar="FILE", help="keep host and rows in FILE, to compare with another time")
     parser.add_argument("--compare", metavar="FILE|REV", help="what got slower than a saved FILE, or than commit REV (interleaved)")
-    parser.add_argument("--rounds", type=int, default=compare.ROUNDS, metavar="N", help="--compare REV: pairs of runs")
+    parser.add_argument("--rounds", type=int, default=compare.ROUNDS, metavar="N", help="pairs of --compare REV; turns of `feed`")
     parser.add_argument("--busy", action="store_true", help="give a verdict although the host is too busy to measure")
     parser.add_argument("--data", metavar="FILE", help="recorded ITCH 5.0 file for parse and book, plain or gzip")
     parser.add_argument("--quick", action="store_true", help="few samples: to see that everything runs, not to believe a figure")
     parser.add_argument("--list", action="store_true", help="show the names and what they measure")
     parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="with `load`: how long a claim is held")
+    parser.add_argument("--beside", action="append", default=[], metavar="COMMAND",
+                        help="with `feed`: a program that takes turns, too; {file} and {refs} (references) are filled in; its"
+                             " lines end in `min NS med NS` (repeatable)")
+    parser.add_argument("--scale", action="store_true", help="with `feed`: the cost as live orders and instruments grow")
+    parser.add_argument("--stores", action="store_true", help="with `feed`: the order stores that were tried")
     parser.add_argument("--write", action="store_true", help="with `instructions`: write the table that a test compares with")
 
 

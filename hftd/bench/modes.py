@@ -1,4 +1,4 @@
-"""What `hftd bench` does beside timing components: `load` and `instructions`. Cold."""
+"""What `hftd bench` does beside timing components: `feed`, `load` and `instructions`. Cold."""
 
 import json
 import sys
@@ -107,5 +107,12 @@ def _row(point) -> list[str]:
     ]  # fmt: skip
 
 
-MODES: dict[str, Callable[[Any], int]] = {"load": load_mode, "instructions": instructions_mode}
+def feed_mode(options) -> int:
+    """Market data beside other people's packages."""
+    from hftd.bench.feed import feed_mode
+
+    return feed_mode(options)
+
+
+MODES: dict[str, Callable[[Any], int]] = {"feed": feed_mode, "load": load_mode, "instructions": instructions_mode}
 """First words of `hftd bench` that are no benchmark's name, and what each does."""

@@ -24,7 +24,8 @@ def move(target, source):
 @pytest.mark.parametrize("seed", range(20))
 def test_as_many_words_are_above_as_a_loop_finds(seed):
     rng = random.Random(seed)
-    words = np.array([rng.choice((rng.randrange(-9, 9), rng.getrandbits(63), -rng.getrandbits(63))) for _ in range(LANES)], np.int64)
+    some = [rng.choice((rng.randrange(-9, 9), rng.getrandbits(63), -rng.getrandbits(63))) for _ in range(LANES)]
+    words = np.array(some, np.int64)
     for word in (*words.tolist(), 0, -(1 << 63), (1 << 63) - 1):
         assert count(words.ctypes.data, word) == sum(value > word for value in words.tolist())
 

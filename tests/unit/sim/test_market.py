@@ -56,7 +56,8 @@ def test_the_naive_twin_believes_every_message_and_the_engine_agrees():
     for index in range(SYMBOLS):
         assert feed.sides(index) == tuple(naive.sides(index + 1))
     counters = feed.build.counters
-    assert not any(int(counters[name]) for name in ("unknown_refs", "duplicate_refs", "overfills", "bad_fields", "crossed", "locked"))
+    wrong = ("unknown_refs", "duplicate_refs", "overfills", "bad_fields", "crossed", "locked")
+    assert not any(int(counters[name]) for name in wrong)
     assert int(counters["orders_live"]) == len(naive.orders) == int(np.sum(market.listings["count"]))
 
 
