@@ -11,6 +11,8 @@ from hftd.strategy.setup import StrategyAgent
 from tests.support import itch_messages as itch
 from tests.support.live_feed import Live
 
+pytestmark = pytest.mark.timeout(300)  # three stages compile first
+
 JOINER = '''"""Buys one share at the best bid of each book it is shown."""
 
 from hftd.strategy import BUY, submit
