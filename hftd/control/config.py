@@ -78,6 +78,8 @@ class Feed:
     glimpse_user: str = key("", "user name for the snapshot server; empty: the gateway's")
     orders_max: int = key(1 << 20, "live orders in all books together", min=1024, max=1 << 28, power_of_two=True)
     levels_max: int = key(1 << 17, "price levels in all books together", min=1024, max=1 << 26, power_of_two=True)
+    prints_max: int = key(1 << 18, "prints remembered, so that one the venue breaks can be taken out again", min=1024, max=1 << 26,
+                          power_of_two=True)  # fmt: skip
     queue_packets: int = key(8192, "packets kept while a gap is filled", min=64, max=1 << 20, power_of_two=True)
     receive_buffer: int = key(8 << 20, "socket receive buffer", unit="bytes", min=65536, max=1 << 30)
     gap_timeout_ms: int = key(200, "wait for a retransmission before asking again", unit="ms", min=1, max=60000)

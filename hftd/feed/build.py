@@ -21,6 +21,7 @@ from hftd.feed.memory import (
     type_count_dtype,
 )
 from hftd.feed.orders import head_dtype, resting_dtype
+from hftd.feed.prints import print_dtype
 from hftd.feed.state import (
     LOCATES,
     LOOKS,
@@ -42,6 +43,9 @@ from hftd.shm.pool import open_pool
 from hftd.venues.nasdaq.itch50 import symbol_to_int
 from hftd.venues.nasdaq.itchfeed import fill_kinds
 from hftd.venues.nasdaq.itchrare import SCALE, TICK
+
+PRINTS = 1 << 12
+"""Prints that are remembered where nothing else is said."""
 
 
 class Table:
@@ -98,7 +102,8 @@ def clear_all(agent):
 class Build:
     """A feed's handle (`agent`) with its memory. `symbols`: those to follow; empty: all."""
 
-    def __init__(self, tables: dict[str, Table], orders_max: int, symbols: list[str], sink: int = SINK_NONE):
+    def __init__(self, tables: dict[str, Table], orders_max: int, symbols: list[str], sink: int = SINK_NONE,
+                 prints: int = PRINTS):  # fmt: skip
         self.tables = tables
         self.symbols = symbols
         self.memory: list = []
@@ -113,6 +118,7 @@ class Build:
             missed=(missed_dtype, 3 * MISSED),
             heads=(head_dtype, heads),
             orders=(resting_dtype, orders_max + 1),
+            prints=(print_dtype, prints),
         )
         self.orders = own["orders"]
         fill_kinds(own["kinds"].rows)
@@ -126,7 +132,7 @@ class Build:
         for name in ("slots", "books"):
             set_span(engine[name], tables[name].base, tables[name].count)
         engine["mask"] = heads - 1
-        for name in ("listed", "kinds", "standings", "looks", "stamps"):
+        for name in ("listed", "kinds", "standings", "looks", "stamps", "prints"):
             set_span(agent[name], own[name].base, own[name].count)
         for name in ("types", "instruments", "quotes", "statuses"):
             set_span(agent[name], tables[name].base, tables[name].count)
@@ -149,6 +155,7 @@ class Build:
         clear_all(agent)
         self.own["listed"].rows[:] = np.zeros(1, listed_dtype)
         self.own["standings"].rows[:] = np.zeros(1, standing_dtype)
+        self.own["prints"].rows[:] = np.zeros(1, print_dtype)
         instruments = np.zeros(tables["instruments"].count, instrument_dtype)
         instruments["locate"] = -1
         for index, symbol in enumerate(self.symbols):

@@ -105,7 +105,7 @@ class FeedAgent(Agent):
         market = ("instruments", "quotes", "statuses", "session", "counters", "histograms", "types")
         tables = {name: shared(self.memory["market"], name) for name in market}
         tables |= {name: shared(self.memory["books"], name) for name in ("books", "levels", "slots")}
-        self.build = Build(tables, feed.orders_max, self.config.universe.symbols, SINK_RING)
+        self.build = Build(tables, feed.orders_max, self.config.universe.symbols, SINK_RING, feed.prints_max)
         self.handle = agent = self.build.agent
         open_producer(agent["md"], self.memory["ring.md"])
         set_span(agent["errors"], self.errors_at, ROWS)

@@ -184,5 +184,5 @@ feed_agent_dtype = layout("feed_agent", 1216, [
     ("mend_tail", "i8"),                          # bytes in use; -1: they were not enough
     ("mend_from", "i8"),                          # number of the first message that is kept
     ("mend_since", "i8"),                         # ticks: when the snapshot was asked for
-    ("pad", ("i8", (2,))),
+    ("prints", span_dtype),                       # print_dtype (feed/prints.py), private, a power of two
 ])  # fmt: skip

@@ -31,7 +31,7 @@ class EventKind(IntEnum):
     CLEAR = 5  # the book of this instrument is void; a snapshot follows as LEVEL events
     SYSTEM = 6  # a system event of the session: qty is the venue's event code; 'W': a market-wide breaker, level in ref
     BOOK_STATE = 7  # this instrument's book is now LIVE, RECOVERING or STALE: qty is the BookState
-    BROKEN = 8  # an earlier print was voided: ref is its match number
+    BROKEN = 8  # an earlier print was voided: ref its match number, px and qty it (0: not known), orders the last price that stands
     IMBALANCE = 9  # auction: px near price, qty paired, ref imbalance shares (signed), orders direction, type << 8, variation << 16
     DIRECTORY = 10  # the instrument was announced by the venue: qty is its locate, ref the round lot
     IMBALANCE_PRICES = 11  # comes before IMBALANCE: px far price, qty the auction's current reference price

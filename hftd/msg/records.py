@@ -131,7 +131,7 @@ quote_dtype = layout("quote", 128, [
     ("trading", "i8"),                            # TradingState
     ("collar_low", "u4"), ("collar_high", "u4"),  # prices an order may have in the auction that ends a pause; 0: no collar
     ("breaker", "i8"),                            # level of a market-wide breaker in force for this instrument; 0: none
-    ("pad0", "i8"),
+    ("last_match", "i8"),                         # match number of the last print; 0: not known
 ])  # fmt: skip
 
 # cold at first, then read by all: which instruments there are

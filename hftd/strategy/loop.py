@@ -52,8 +52,9 @@ LEVEL, TRADE, HIDDEN_TRADE = int(EventKind.LEVEL), int(EventKind.TRADE), int(Eve
 STATUS, CLEAR, BOOK_STATE, DIRECTORY = (
     int(EventKind.STATUS), int(EventKind.CLEAR), int(EventKind.BOOK_STATE), int(EventKind.DIRECTORY)
 )  # fmt: skip
-SYSTEM, BREAKER_LEVELS, IMBALANCE_PRICES, LISTING_LIMITS = (
-    int(EventKind.SYSTEM), int(EventKind.BREAKER_LEVELS), int(EventKind.IMBALANCE_PRICES), int(EventKind.LISTING_LIMITS)
+SYSTEM, BREAKER_LEVELS, BROKEN, IMBALANCE_PRICES, LISTING_LIMITS = (
+    int(EventKind.SYSTEM), int(EventKind.BREAKER_LEVELS), int(EventKind.BROKEN), int(EventKind.IMBALANCE_PRICES),
+    int(EventKind.LISTING_LIMITS),
 )  # fmt: skip
 ALL = -1
 LIVE, STALE, RECOVERING, EMPTY = int(BookState.LIVE), int(BookState.STALE), int(BookState.RECOVERING), int(BookState.EMPTY)
@@ -231,6 +232,10 @@ def strategy_turn(agent, now):
             book.volume += qty
         elif kind == STATUS:
             trading = qty
+        elif kind == BROKEN and qty != 0:
+            book.volume -= qty
+            if orders != book.last_px:
+                book.last_px, book.last_qty = orders, 0
         elif kind == CLEAR:
             clear_levels(book)
             book.subscribed, book.skip_to = 1, -1

@@ -22,6 +22,7 @@ from hftd.feed.book import add_order, best, remove_order, tables
 from hftd.feed.events import BOOK_STATE, LEVEL, emit, make_room, update_quote
 from hftd.feed.memory import PX_LIMIT, book_dtype, feed_counters_dtype, level_dtype, type_count_dtype
 from hftd.feed.orders import find_order, resting_dtype
+from hftd.feed.prints import remember_print
 from hftd.feed.state import DOES_ADD, DOES_EMIT, DOES_TAKE, SINK_RING, kind_dtype, listed_dtype, look_dtype
 from hftd.msg.enums import EventKind
 from hftd.msg.records import FLAG_END_OF_PACKET, FLAG_SELL, quote_dtype
@@ -53,6 +54,7 @@ from hftd.venues.nasdaq.itch50 import (
     header_dtype,
     order_cancel_dtype,
     order_delete_dtype,
+    order_executed_dtype,
     order_executed_price_dtype,
     order_replace_dtype,
     stamp,
@@ -220,6 +222,8 @@ def apply_cut(agent, t, at, kind, book, instrument, end):
             quote.last_px = print_px
             quote.last_qty = printed
             quote.volume += printed
+            match = swap64(record_at(at, order_executed_dtype).match)  # C has it in the same place
+            remember_print(agent, quote, instrument, match, print_px, printed, 0)
             end_write(quote)
             agent.touched = instrument + 1
     else:

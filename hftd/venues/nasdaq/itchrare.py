@@ -13,6 +13,7 @@ from hftd.core.memory import record_at, row, span, swap32, swap64
 from hftd.feed.apart import apart
 from hftd.feed.events import emit, make_room, set_state
 from hftd.feed.memory import book_dtype, feed_counters_dtype
+from hftd.feed.prints import remember_print, take_back
 from hftd.feed.state import DOES_EMIT, SINK_RING, listed_dtype, standing_dtype
 from hftd.msg.enums import EventKind, TradingState
 from hftd.msg.records import (
@@ -211,7 +212,9 @@ def apply_rare(agent, at, kind, does, instrument, end):
         apply_imbalance(agent, at, instrument, end)
     elif kind == BROKEN_TRADE:
         counters.broken += 1
-        tell(agent, instrument, BROKEN, 0, 0, 0, swap64(record_at(at, broken_trade_dtype).match), end)
+        match = swap64(record_at(at, broken_trade_dtype).match)
+        px, qty, last_px = take_back(agent, instrument, match)
+        tell(agent, instrument, BROKEN, px, qty, last_px, match, end)
     else:
         apply_notice(agent, at, kind, instrument, end)
 
@@ -274,6 +277,7 @@ def apply_print(agent, at, kind, instrument, end):
         quote.last_px = px
         quote.last_qty = qty
         quote.volume += qty
+        remember_print(agent, quote, instrument, match, px, qty, 1)
         quote.ts_event = agent.ts_event
         quote.ts_recv = agent.ts_recv
         end_write(quote)

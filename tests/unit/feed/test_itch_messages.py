@@ -37,7 +37,7 @@ def test_volume_follows_the_printable_rule(feed):
     feed.apply(itch.add(5, 1, "S", 900, 1_000_000))
     feed.apply(itch.executed(5, 1, 100), itch.executed_at(5, 1, 100, 999_000))
     feed.apply(itch.executed_at(5, 1, 100, 999_000, printable=False))
-    feed.apply(itch.trade(5, 30, 999_500), itch.cross(5, 1000, 999_600), itch.cross(5, 0, 0), itch.broken(5, 1))
+    feed.apply(itch.trade(5, 30, 999_500), itch.cross(5, 1000, 999_600), itch.cross(5, 0, 0), itch.broken(5, 7))
 
     assert feed.counter("volume") == 100 + 100 + 30 + 1000 and feed.counter("hidden_volume") == 1030
     assert feed.counter("trades") == 2 and feed.counter("hidden_trades") == 3 and feed.counter("non_printable") == 1

@@ -88,7 +88,8 @@ def test_a_refused_last_message_still_ends_the_packet(live):
 def test_prints_status_and_the_rest(live):
     assert after(live, itch.trade(5, 30, 999_500, match=9)) == [(HIDDEN, 0, 0, 999_500, 30, 0, 9, True)]
     assert after(live, itch.cross(5, 3000, 999_600, match=10)) == [(HIDDEN, 0, 0, 999_600, 3000, ord("O"), 10, True)]
-    assert after(live, itch.broken(5, 10)) == [(BROKEN, 0, 0, 0, 0, 0, 10, True)]
+    assert after(live, itch.broken(5, 10)) == [(BROKEN, 0, 0, 999_600, 3000, 999_500, 10, True)]
+    assert after(live, itch.broken(5, 10)) == [(BROKEN, 0, 0, 0, 0, 999_500, 10, True)]
     assert after(live, itch.imbalance(5, 100, 40, "S", 999_000, far=998_000, reference=999_500, kind="C", variation="L")) == [
         (EventKind.IMBALANCE_PRICES, 0, 0, 998_000, 999_500, 0, 0, False),
         (IMBALANCE, 0, 1, 999_000, 100, ord("S") | ord("C") << 8 | ord("L") << 16, -40, True),

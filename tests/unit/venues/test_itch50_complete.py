@@ -23,6 +23,7 @@ ONE_BY_ONE = {("F", "Attribution"): "load32(at + MPID_AT)"}
 
 THROUGH = {
     **{(f"order_executed{kind}", name): ("order_cancel", name) for kind in ("", "_price") for name in ("ref", "shares")},
+    ("order_executed_price", "match"): ("order_executed", "match"),
     **{("add_order_mpid", name): ("add_order", name) for name in ("ref", "side", "shares", "stock", "price")},
 }  # fmt: skip
 """Fields that several types have in the same place are read through one type's layout."""
@@ -31,8 +32,6 @@ UNREAD = {
     ("*", "Tracking Number"): "internal to Nasdaq; the specification gives it no meaning",
     ("H", "Reserved"): "no meaning",
     ("P", "Order Reference Number"): "always 0 since 2010-12-06",
-    ("E", "Match Number"): "a print of a displayed order is named by the order's reference",
-    ("C", "Match Number"): "a print of a displayed order is named by the order's reference",
 }
 
 
