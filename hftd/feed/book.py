@@ -27,11 +27,11 @@ the levels (a third of the lines for many symbols, but whether an order stands i
 
 from collections import namedtuple
 
+from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
 from hftd.core.libc import memmove
 from hftd.core.memory import load64, row, span, span_dtype, store64
-from hftd.feed.apart import apart
 from hftd.feed.memory import LANES, SIDE_ROOM, book_dtype, level_dtype, slot_dtype
 from hftd.feed.moves import count_above, move_slots
 from hftd.feed.orders import enter_order, find_order, head_dtype, leave_order, resting_dtype

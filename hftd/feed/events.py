@@ -8,11 +8,11 @@ says so with a BOOK_STATE event, so that the flag is never lost.) Outside packet
 A full ring never stops the feed: the gating consumer that is furthest behind is detached, counted, and finds out for itself.
 """
 
+from hftd.core.apart import apart
 from hftd.core.atomics import tsc
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
 from hftd.core.memory import address_of, load64, record_at, row, span, store64
-from hftd.feed.apart import apart
 from hftd.feed.book import best
 from hftd.feed.memory import book_dtype, feed_counters_dtype, level_dtype
 from hftd.feed.state import SINK_RING

@@ -9,10 +9,10 @@ instrument that stands, and to none (0) where that is not known: a price that th
 Writing costs one line an execution, in order; nothing is looked up until a trade is broken.
 """
 
+from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
 from hftd.core.memory import record_at, row, span
-from hftd.feed.apart import apart
 from hftd.feed.memory import feed_counters_dtype
 from hftd.msg.records import quote_dtype
 from hftd.shm.seqlock import begin_write, end_write

@@ -10,9 +10,9 @@ What a tainted book does is `feed.on_taint`: "stale", and it is STALE until a sn
 stays LIVE, and who reads it sees its `taints`. Other instruments go on.
 """
 
+from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
 from hftd.core.memory import record_at, row, span
-from hftd.feed.apart import apart
 from hftd.feed.book import DUPLICATE, LEVELS_FULL, ORDERS_FULL
 from hftd.feed.events import BOOK_STATE, emit, make_room, note, set_state
 from hftd.feed.memory import LACKS_ORDER, LACKS_TRUST, book_dtype, feed_counters_dtype

@@ -14,10 +14,10 @@ order alone, a U whose new half is refused still takes the old one out. A messag
 nothing. A store that is full makes the book STALE: it is known to lack an order.
 """
 
+from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
 from hftd.core.memory import load8, load16, load32, load64, record_at, row, span, swap16, swap32, swap64
-from hftd.feed.apart import apart
 from hftd.feed.book import add_order, best, remove_order, tables
 from hftd.feed.events import BOOK_STATE, LEVEL, emit, make_room, update_quote
 from hftd.feed.memory import PX_LIMIT, book_dtype, feed_counters_dtype, level_dtype, type_count_dtype

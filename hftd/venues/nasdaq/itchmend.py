@@ -11,9 +11,9 @@ longer than WAITS time-outs; more messages than the buffer holds. A gap calls it
 snapshot, all books are made anew anyway. A book that is contradicted again while it is mended stays STALE and has another turn.
 """
 
+from hftd.core.apart import apart
 from hftd.core.jit import hot
 from hftd.core.memory import copy_bytes, load16, load64, record_at, row, span, store64, swap16
-from hftd.feed.apart import apart
 from hftd.feed.book import best, remove_order, tables
 from hftd.feed.events import CLEAR, emit, make_room, set_state
 from hftd.feed.memory import LACKS_MENDING, LACKS_ORDER, LACKS_TRUST, book_dtype, feed_counters_dtype, level_dtype

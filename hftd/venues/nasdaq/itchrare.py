@@ -8,9 +8,9 @@ A message with a price, a size or a code that cannot be changes nothing. Where a
 one we do not know forbids: an unknown trading state is a halt, an unknown Reg SHO action a restriction.
 """
 
+from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
 from hftd.core.memory import record_at, row, span, swap32, swap64
-from hftd.feed.apart import apart
 from hftd.feed.events import emit, make_room, set_state
 from hftd.feed.memory import book_dtype, feed_counters_dtype
 from hftd.feed.prints import remember_print, take_back

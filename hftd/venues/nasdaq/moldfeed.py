@@ -30,12 +30,12 @@ Each line's own losses are counted by its own numbers (`follow_line`): what come
 The receipt of each first copy is kept for a while, so that the second tells by how much its line was behind.
 """
 
+from hftd.core.apart import apart
 from hftd.core.atomics import tsc
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
 from hftd.core.libc import EAGAIN, EINTR, MSG_DONTWAIT, errno, recvmmsg, sendto
 from hftd.core.memory import address_of, copy_bytes, load8, load16, load32, load64, record_at, row, span, store64, swap16, swap64
-from hftd.feed.apart import apart
 from hftd.feed.book import clear_books
 from hftd.feed.events import CLEAR, bump, emit, make_room, note, set_state
 from hftd.feed.memory import LINE_R, book_dtype, feed_counters_dtype

@@ -8,8 +8,8 @@ from numba import njit
 from numba.core import callconv
 
 from hftd.core import calls
+from hftd.core.apart import apart
 from hftd.core.jit import INTERPRETED, hot, leaf
-from hftd.feed.apart import apart
 
 
 @hot
