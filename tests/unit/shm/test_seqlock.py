@@ -32,7 +32,7 @@ def cell():
 
 def _write(cell, px):
     _begin(cell)
-    cell["bid_px"], cell["pad2"] = px, px
+    cell["bid_px"], cell["last_match"] = px, px
     _end(cell)
 
 
@@ -41,7 +41,7 @@ def test_a_closed_cell_is_read_whole(cell):
     source, target = cell
     _write(source, 1234)
     assert _read(source, target)
-    assert (int(target["bid_px"]), int(target["pad2"]), int(target["version"])) == (1234, 1234, 2)
+    assert (int(target["bid_px"]), int(target["last_match"]), int(target["version"])) == (1234, 1234, 2)
 
 
 def test_an_open_cell_is_refused(cell):
