@@ -55,6 +55,10 @@ class Daemon:
     restart: bool = key(True, "start a role again when it dies")
     allow_fused: bool = key(True, "whether `layout = \"fused\"` (no independent risk process) may be used at all")
     lock_memory: bool = key(False, "mlockall in every role")
+    pause_us: int = key(0, "a role that did not run for longer has paused; 0: 10 where roles spin, 200 where they park", unit="us",
+                        min=0, max=1_000_000)  # fmt: skip
+    tail_us: int = key(0, "orders slower than this are kept with their cause; 0: ten times the sum of the stages' budgets where "
+                       "roles spin, 1000 where they park", unit="us", min=0, max=10_000_000)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,12 @@ class FusedHost:
         kernel = fused_kernel(strategy.program)
         turns = SPIN_TURNS // 3 if spin else PARK_TURNS
         run, waiting = gateway.run, gateway.waiting
+        meter = gateway.open_meter(spin)
         try:
             while True:
+                meter.begin()
                 code = kernel(strategy.handle, strategy.mark, risk.handle, risk.mark, gateway.handle, gateway.mark, waiting, turns)
+                meter.end()
                 reason, index = code >> 2, code & 3
                 if reason not in (Reason.SLICE, Reason.STOP):
                     self.agents[index].mark["reason"] = reason

@@ -53,6 +53,7 @@ def kernels(config: Config, placement: Placement | None = None) -> list[Kernel]:
     from hftd.recorder import loop as recorder_loop
     from hftd.risk import loop as risk_loop
     from hftd.risk.handle import risk_agent_dtype
+    from hftd.shm.pauses import note_wait
     from hftd.shm.ring import producer_dtype
     from hftd.strategy import levels
     from hftd.strategy.program import load_all
@@ -63,6 +64,7 @@ def kernels(config: Config, placement: Placement | None = None) -> list[Kernel]:
     wanted = [
         Kernel("clock", lambda: _read, ()),
         Kernel("log", lambda: push_log, (record(producer_dtype), types.int64)),
+        Kernel("pauses", lambda: note_wait, (types.int64,) * 6),
         Kernel("feed", feed_loop.kernel, duty_signature(feed_agent_dtype)),
         *([Kernel("feed, snapshots", lambda: collect, (record(spin_dtype),))] if config.feed.glimpse else []),
         Kernel("recorder", recorder_loop.kernel, duty_signature(recorder_loop.recorder_agent_dtype)),

@@ -15,6 +15,7 @@ from hftd.core import clock as clocks
 from hftd.core.idle import PARK, SPIN, idle_dtype, set_idle
 from hftd.core.jit import hot
 from hftd.core.memory import records
+from hftd.core.meter import Meter
 from hftd.msg.enums import AgentState, LogCode, Reason, Role, RunState
 from hftd.msg.records import log_dtype
 from hftd.shm import ring
@@ -24,6 +25,9 @@ SPIN_TURNS = 200_000
 """Turns in a slice of a spinning agent: at a few ns each, about a millisecond."""
 
 PARK_TURNS = 2_000
+
+PAUSE_SPIN_US, PAUSE_PARK_US = 10, 200
+"""What counts as a pause where `daemon.pause_us` does not say: of a loop that spins, and of one that parks."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGABRT)
 """Each tells a child to stop in good order. SIGABRT is what systemd's watchdog sends the whole group when the supervisor hangs."""
@@ -47,6 +51,7 @@ class Agent:
         self.waiting = records(idle_dtype, 1)[0]
         self.stopping = False
         self.exit_code = 0
+        self.meter: Meter | None = None
         self._log = records(ring.producer_dtype, 1)[0]
         self._log_record = records(log_dtype, 1)
         ring.open_producer(self._log, memory[f"ring.log.{at}"])
@@ -100,6 +105,12 @@ class Agent:
         self.open()
         self.mark["state"] = int(AgentState.RUNNING)
 
+    def open_meter(self, spin: bool) -> Meter:
+        """Open the hiccup meter of this agent's loop; from now on it notes pauses."""
+        threshold = self.config.daemon.pause_us or (PAUSE_SPIN_US if spin else PAUSE_PARK_US)
+        self.meter = Meter(self.waiting, self.memory["control"], int(self.role) + self.index, self.clock, threshold)
+        return self.meter
+
     def serve(self, spin: bool) -> int:
         """Run until the daemon stops or its supervisor is gone; return a process exit code."""
         stopped = Flag(*STOP_SIGNALS)
@@ -107,9 +118,12 @@ class Agent:
         self.prepare(spin)
         kernel = self.kernel()
         turns = SPIN_TURNS if spin else PARK_TURNS
+        meter = self.open_meter(spin)
         try:
             while True:
+                meter.begin()
                 reason = kernel(self.handle, self.mark, self.waiting, turns)
+                meter.end()
                 if reason not in (Reason.SLICE, Reason.STOP):
                     self.mark["reason"] = reason
                     self.on_reason(reason)

@@ -1,14 +1,15 @@
 """The duty cycle: the loop every agent runs, and the only place where compiled code waits.
 
 A role supplies `turn(agent, now)`: one bounded step of its work, which returns how many things it did, or a negative Reason. The
-loop stamps the mark's heartbeat, counts, idles, and returns to Python at the end of a slice or with the reason. There is no call
-from compiled code into Python: the host handles the reason in plain Python and re-enters.
+loop stamps the mark's heartbeat, notes a pause where much time passed since the turn before, counts, idles, and returns to Python at
+the end of a slice or with the reason. There is no call from compiled code into Python: the host handles the reason in plain Python
+and re-enters.
 
 `bind(duty_cycle, "feed", turn=feed_turn)` makes the loop of one role; `fused_cycle` calls several in turn in one process.
 """
 
 from hftd.core.atomics import store_relaxed, store_release, tsc
-from hftd.core.idle import idle, parked_out
+from hftd.core.idle import idle, note_gap, parked_out
 
 turn = None
 turn_a = turn_b = turn_c = None
@@ -19,9 +20,13 @@ def duty_cycle(agent, mark, waiting, turns):
 
     Returns 0 (Reason.SLICE) after `turns` turns, or the Reason a turn gave.
     """
+    work, fresh = 0, 1
     for _ in range(turns):
         now = tsc()
         store_relaxed(mark, "heartbeat", now)
+        if now - waiting.turned > waiting.pause_ticks:
+            note_gap(waiting, now, work, fresh)
+        waiting.turned, fresh = now, 0
         work = turn(agent, now)
         store_relaxed(mark, "cycles", mark.cycles + 1)
         if work < 0:
@@ -36,8 +41,12 @@ def duty_cycle(agent, mark, waiting, turns):
 
 def fused_cycle(agent_a, mark_a, agent_b, mark_b, agent_c, mark_c, waiting, turns):
     """Run strategy, risk and gateway turns in one loop. Returns 0, or `reason * 4 + index` of the agent that gave it."""
+    work, fresh = 0, 1
     for _ in range(turns):
         now = tsc()
+        if now - waiting.turned > waiting.pause_ticks:
+            note_gap(waiting, now, work, fresh)
+        waiting.turned, fresh = now, 0
         store_relaxed(mark_a, "heartbeat", now)
         store_relaxed(mark_b, "heartbeat", now)
         store_release(mark_c, "heartbeat", now)
@@ -59,7 +68,8 @@ def fused_cycle(agent_a, mark_a, agent_b, mark_b, agent_c, mark_c, waiting, turn
             store_relaxed(mark_b, "busy", mark_b.busy + 1)
         if c > 0:
             store_relaxed(mark_c, "busy", mark_c.busy + 1)
-        idle(waiting, a + b + c)
+        work = a + b + c
+        idle(waiting, work)
         if parked_out(waiting):
             break
     return 0

@@ -4,17 +4,22 @@
     PARK   spin for a while, then give the core away, then sleep: for machines with fewer cores than agents ("shared")
 
 `idle_dtype` is private to the agent. Spinning more agents than there are cores is refused at start, not here.
+
+It also keeps when the last turn began: a loop that finds more than `pause_ticks` since then was not running, or was long about it,
+and notes that (`shm/pauses.py`).
 """
 
+from hftd.core.apart import apart
 from hftd.core.atomics import pause
-from hftd.core.jit import leaf
+from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
 from hftd.core.libc import nanosleep, sched_yield
 from hftd.core.memory import address_of
+from hftd.shm.pauses import COLD, NEVER, PARK as PARKED, TURN, note_pause
 
 SPIN, PARK = 0, 1
 
-idle_dtype = layout("idle", 64, [
+idle_dtype = layout("idle", 128, [
     ("park_s", "i8"),                             # struct timespec handed to nanosleep: seconds, always 0
     ("park_ns", "i8"),                            # nanoseconds slept when parked
     ("mode", "i8"),                               # SPIN or PARK
@@ -22,7 +27,12 @@ idle_dtype = layout("idle", 64, [
     ("yields", "i8"),                             # PARK: empty turns after that before sleeping
     ("empty", "i8"),                              # empty turns in a row
     ("parks", "i8"),                              # times slept
-    ("pad0", "i8"),
+    ("turned", "i8"),                             # ticks: when the last turn began
+    ("pause_ticks", "i8"),                        # what is longer than this between two turns is a pause
+    ("park_ticks", "i8"),                         # park_ns in ticks: sleeping as long as asked is none
+    ("meter_at", "i8"),                           # address of the role's meter
+    ("pauses_at", "i8"),                          # and of its rows
+    ("pad", ("i8", (4,))),
 ])  # fmt: skip
 
 
@@ -48,7 +58,30 @@ def parked_out(state):
     return state.mode != SPIN and state.empty > state.spins + state.yields and state.empty & 15 == 0
 
 
+@leaf
+def slept(state):
+    """Tell whether the last turn ended in a sleep."""
+    return state.mode != SPIN and state.empty > 0 and state.empty >= state.spins + state.yields
+
+
+@hot
+def note_gap(state, now, work, fresh):
+    """Note that more than `pause_ticks` lie between the last turn, which did `work` things, and now. fresh: 1 after a slice's end."""
+    apart()
+    begin, kind = state.turned, TURN
+    if fresh != 0:
+        kind = COLD
+    elif slept(state):
+        kind = PARKED
+        begin += state.park_ticks
+        if now - begin <= state.pause_ticks:
+            return
+    note_pause(state.meter_at, state.pauses_at, begin, now, kind, work)
+
+
 def set_idle(state, mode: int, spins: int = 200, yields: int = 50, park_ns: int = 50_000) -> None:
-    """Fill an idle_dtype record."""
+    """Fill an idle_dtype record; pauses are noted once a meter was opened for it (`core/meter.py`)."""
+    if not int(state["meter_at"]):
+        state["pause_ticks"] = NEVER
     state["mode"], state["spins"], state["yields"] = mode, spins, yields
     state["park_s"], state["park_ns"], state["empty"] = 0, park_ns, 0

@@ -1,7 +1,7 @@
 """The control segment: what the whole daemon is doing, in words anybody may read at any time.
 
-The supervisor writes `run` and `clock`; whoever pulls the kill switch writes `kill`; each agent writes its own mark, error log
-and counters. `hftd status` reads only this, so it answers when every process is wedged.
+The supervisor writes `run` and `clock`; whoever pulls the kill switch writes `kill`; each agent writes its own mark, error log,
+counters, and when it did not run (`pauses.py`). `hftd status` reads only this, so it answers when every process is wedged.
 """
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from hftd.core.clock import clock_dtype
 from hftd.core.layout import PAIR, layout
 from hftd.msg.enums import Role
+from hftd.shm import pauses
 from hftd.shm.errlog import ROWS, error_dtype
 from hftd.shm.segment import Part
 
@@ -59,4 +60,6 @@ def parts() -> list[Part]:
         Part("marks", mark_dtype, MARKS),
         Part("errors", error_dtype, MARKS * ROWS),
         Part("config", np.dtype("u1"), CONFIG_BYTES),
+        Part("meters", pauses.meter_dtype, MARKS),
+        Part("pauses", pauses.pause_dtype, MARKS * pauses.ROWS),
     ]

@@ -1,0 +1,103 @@
+"""Pauses: the times at which a role did not run although it should have. The hiccup meter of every loop, always on.
+
+Each turn of a duty cycle reads the time stamp counter anyway; the distance from the turn before is compared with a threshold, and
+what is longer is noted here. The role alone writes its meter and its rows; anybody may read them. `kind` is what the loop knows
+itself; what the kernel did meanwhile is added by cold code at the end of the slice (`core/meter.py`), so no hot loop makes a system
+call for it. Rows are a ring: a reader copies them, reads `noted` again, and leaves out what was overwritten meanwhile.
+
+    COLD      between two slices: the role's own Python          PARK     woken later than it had asked for
+    TURN      within a slice: one turn, or what interrupted it   JOURNAL  the recorder waited for the disk
+    HELD      orders waited for room in the report ring          CLOCK    the system's clocks moved against each other
+    SOCKET    orders waited for the socket to take bytes
+"""
+
+import numpy as np
+
+from hftd.core.apart import apart
+from hftd.core.atomics import store_release
+from hftd.core.jit import hot, leaf
+from hftd.core.layout import PAIR, layout, offset_of
+from hftd.core.memory import load64, record_at, store64
+
+COLD, TURN, PARK, HELD, SOCKET, JOURNAL, CLOCK = range(7)
+KINDS = ("cold", "turn", "park", "held", "socket", "journal", "clock")
+ROWS = 512
+"""Pauses kept of each role, a power of two: at one between any two slices, half a second and more."""
+
+NEVER = 1 << 62
+"""A threshold that nothing passes."""
+
+pause_dtype = layout("pause", 64, [
+    ("begin", "i8"),                              # ticks: start of the turn that took so long, or of the wait
+    ("end", "i8"),                                # ticks: start of the next
+    ("kind", "i8"),                               # COLD, TURN, …
+    ("work", "i8"),                               # TURN: things done in the turn; CLOCK: nanoseconds moved
+    ("involuntary", "i8"),                        # context switches while the role could have run; -1: not told yet
+    ("voluntary", "i8"),                          # context switches because it waited
+    ("minor", "i8"),                              # page faults without a disk
+    ("major", "i8"),                              # and with one
+])  # fmt: skip
+
+meter_dtype = layout("meter", 2 * PAIR, [
+    ("noted", "i8"),                              # pauses noted; the newest lies in row (noted - 1) & (ROWS - 1)
+    ("threshold", "i8"),                          # ticks: shorter ones are not noted
+    ("longest", "i8"),                            # ticks
+    ("since", "i8"),                              # ticks: when the meter was opened
+    ("pad", ("i8", (12,))),
+    ("counts", ("i8", (8,)), PAIR),               # by kind
+    ("ticks", ("i8", (8,))),                      # lost, by kind
+])  # fmt: skip
+
+_COUNTS, _TICKS = offset_of(meter_dtype, "counts"), offset_of(meter_dtype, "ticks")
+_PAUSE = pause_dtype.itemsize
+
+
+@leaf
+def note_pause(meter_at, pauses_at, begin, end, kind, work):
+    """Note one pause. meter_at, pauses_at: addresses of the role's meter and of its ROWS rows."""
+    meter = record_at(meter_at, meter_dtype)
+    pause = record_at(pauses_at + (meter.noted & (ROWS - 1)) * _PAUSE, pause_dtype)
+    pause.begin, pause.end, pause.kind, pause.work = begin, end, kind, work
+    pause.involuntary, pause.voluntary, pause.minor, pause.major = -1, 0, 0, 0
+    length = end - begin
+    meter.longest = max(meter.longest, length)
+    store64(meter_at + _COUNTS + 8 * kind, load64(meter_at + _COUNTS + 8 * kind) + 1)
+    store64(meter_at + _TICKS + 8 * kind, load64(meter_at + _TICKS + 8 * kind) + length)
+    store_release(meter, "noted", meter.noted + 1)
+
+
+@hot
+def note_wait(meter_at, pauses_at, begin, end, kind, work):
+    """Note a pause from cold code, or from a place that is rarely reached; nothing where there is no meter (0)."""
+    apart()
+    if meter_at != 0:
+        note_pause(meter_at, pauses_at, begin, end, kind, work)
+
+
+# ---------------------------------------------------------------- cold
+
+
+def recent(meters: np.ndarray, pauses: np.ndarray, at: int) -> np.ndarray:
+    """Return copies of the pauses that are kept of mark `at`, oldest first."""
+    meter = np.asarray(meters).view(np.ndarray)[at]
+    rows = np.asarray(pauses).view(np.ndarray)[at * ROWS : (at + 1) * ROWS]
+    before = int(meter["noted"])
+    numbers = np.arange(max(before - ROWS, 0), before)
+    copy = rows[numbers & (ROWS - 1)].copy()
+    return copy[numbers > int(meter["noted"]) - ROWS]  # the row that may be written now is left out too
+
+
+def summary(meter: np.void, hz: int, now: int) -> dict:
+    """Return a meter for people: how long it ran, the longest pause, and for each kind how many and how much time in all."""
+    scale = 1e9 / hz
+    kinds = {
+        name: {"count": int(meter["counts"][kind]), "ns": round(int(meter["ticks"][kind]) * scale)}
+        for kind, name in enumerate(KINDS) if int(meter["counts"][kind])
+    }  # fmt: skip
+    since = int(meter["since"])
+    return {
+        "threshold_ns": round(int(meter["threshold"]) * scale) if 0 < int(meter["threshold"]) < NEVER else None,
+        "longest_ns": round(int(meter["longest"]) * scale),
+        "seconds": round((now - since) / hz, 3) if since else 0.0,
+        "kinds": kinds,
+    }
