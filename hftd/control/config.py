@@ -91,6 +91,8 @@ class Feed:
     reorder_packets: int = key(256, "packets that wait beyond a gap before it is believed, however young it is", min=1, max=1 << 20)
     on_taint: str = key("stale", "what a book does when a message contradicts it, or it is crossed while it trades: stale, until a "
                         "snapshot has mended it; note: it stays live and is counted", choices=("stale", "note"))
+    stamps: str = key("tsc", "what counts as a packet's arrival: `tsc`, the return of the receive call; `kernel`, its receipt by the "
+                             "kernel, so that waiting in the socket counts too", choices=("tsc", "kernel"))  # fmt: skip
     reorder_ms: int = key(2, "wait for a late packet of either line before a gap is believed", unit="ms", min=0, max=1000)
 
 

@@ -40,7 +40,7 @@ from hftd.recorder.setup import RecorderAgent
 from hftd.risk import kill
 from hftd.risk.setup import RiskAgent
 from hftd.shm import map as shared
-from hftd.shm import ring, segment
+from hftd.shm import pauses, ring, segment
 from hftd.strategy.setup import StrategyAgent
 
 AGENTS = {
@@ -51,6 +51,8 @@ RESTARTS = 5
 RESTART_WINDOW_S = 60.0
 HUNG_S = 10.0
 TICK_S = 0.01
+CLOCK_STEP_NS = 1_000_000
+"""Clocks that move further apart than this in a second have been stepped; drift and slewing stay below."""
 
 
 class StartError(HftdError):
@@ -280,11 +282,19 @@ class Supervisor:
                     self.notifier.send(watchdog=1)
             if now >= next_clock:
                 next_clock = now + 1.0
-                clocks.refresh(self.clock)
+                self._refresh_clock()
             for request, reply in server.requests():
                 self._answer(request, reply, stopped)
             time.sleep(TICK_S)
         return self._take_down()
+
+    def _refresh_clock(self) -> None:
+        """Measure the clock anew. A step is told as a pause of ours: stamps of that second may be wrong."""
+        before = int(self.clock["tsc_origin"])
+        stepped = clocks.refresh(self.clock)
+        if abs(stepped) > CLOCK_STEP_NS:
+            control = self.memory["control"]
+            pauses.note_wait(control.address("meters"), control.address("pauses"), before, clocks.now_ticks(), pauses.CLOCK, stepped)
 
     def _revive(self, role: Role, index: int, name: str, code: int) -> None:
         now = time.monotonic()

@@ -33,7 +33,7 @@ from hftd.core.jit import INTERPRETED
 from hftd.core.x86 import RBP, RSP, DecodeError, Instruction, Kind, decode
 
 ALLOWED = frozenset({
-    "recv", "recvmmsg", "send", "sendto", "sendmmsg", "poll", "nanosleep", "sched_yield", "__errno_location",
+    "recv", "recvmmsg", "send", "sendto", "sendmmsg", "poll", "nanosleep", "sched_yield", "clock_gettime", "__errno_location",
     "memcpy", "memmove", "memset", "memcmp",
 })  # fmt: skip
 """C functions that hot code may call: system calls by name, and what LLVM calls for copies."""

@@ -81,14 +81,28 @@ def calibrate(clock, spin_s: float = 0.02, hz: int = 0) -> None:
     clock["inverse"] = (hz << 32) // 1_000_000_000
 
 
-def refresh(clock) -> None:
-    """Measure the origins anew, against drift; one writer. Readers in cold code take a `snapshot`."""
+def refresh(clock) -> int:
+    """Measure the origins anew, against drift; one writer. Readers in cold code take a `snapshot`.
+
+    Returns by how many ns the clocks have moved against each other since the last time, the largest of UTC against monotonic time
+    and monotonic time against the counter: a few microseconds in a second are drift, a millisecond is a step.
+    """
     fresh = np.zeros(1, clock_dtype)[0]
     calibrate(fresh, hz=int(clock["hz"]))
+    stepped = moved(clock, fresh)
     clock["version"] += 1
     for field in ("tsc_origin", "utc_origin_ns", "mono_origin_ns"):
         clock[field] = fresh[field]
     clock["version"] += 1
+    return stepped
+
+
+def moved(before, after) -> int:
+    """Return by how many ns the clocks moved against each other between two calibrations: the largest of both pairs, signed."""
+    ticks = int(after["tsc_origin"]) - int(before["tsc_origin"])
+    mono = int(after["mono_origin_ns"]) - int(before["mono_origin_ns"])
+    utc = int(after["utc_origin_ns"]) - int(before["utc_origin_ns"])
+    return max(utc - mono, mono - (ticks * int(before["mult"]) >> 32), key=abs)
 
 
 def snapshot(clock) -> np.void:

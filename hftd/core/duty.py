@@ -9,7 +9,7 @@ and re-enters.
 """
 
 from hftd.core.atomics import store_relaxed, store_release, tsc
-from hftd.core.idle import idle, note_gap, parked_out
+from hftd.core.idle import idle, note_gap, parked_out, resume
 
 turn = None
 turn_a = turn_b = turn_c = None
@@ -20,13 +20,14 @@ def duty_cycle(agent, mark, waiting, turns):
 
     Returns 0 (Reason.SLICE) after `turns` turns, or the Reason a turn gave.
     """
-    work, fresh = 0, 1
+    work = 0
+    resume(waiting)
     for _ in range(turns):
         now = tsc()
         store_relaxed(mark, "heartbeat", now)
         if now - waiting.turned > waiting.pause_ticks:
-            note_gap(waiting, now, work, fresh)
-        waiting.turned, fresh = now, 0
+            note_gap(waiting, now, work)
+        waiting.turned = now
         work = turn(agent, now)
         store_relaxed(mark, "cycles", mark.cycles + 1)
         if work < 0:
@@ -41,12 +42,13 @@ def duty_cycle(agent, mark, waiting, turns):
 
 def fused_cycle(agent_a, mark_a, agent_b, mark_b, agent_c, mark_c, waiting, turns):
     """Run strategy, risk and gateway turns in one loop. Returns 0, or `reason * 4 + index` of the agent that gave it."""
-    work, fresh = 0, 1
+    work = 0
+    resume(waiting)
     for _ in range(turns):
         now = tsc()
         if now - waiting.turned > waiting.pause_ticks:
-            note_gap(waiting, now, work, fresh)
-        waiting.turned, fresh = now, 0
+            note_gap(waiting, now, work)
+        waiting.turned = now
         store_relaxed(mark_a, "heartbeat", now)
         store_relaxed(mark_b, "heartbeat", now)
         store_release(mark_c, "heartbeat", now)

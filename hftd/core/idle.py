@@ -10,7 +10,7 @@ and notes that (`shm/pauses.py`).
 """
 
 from hftd.core.apart import apart
-from hftd.core.atomics import pause
+from hftd.core.atomics import pause, tsc
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
 from hftd.core.libc import nanosleep, sched_yield
@@ -65,13 +65,22 @@ def slept(state):
 
 
 @hot
-def note_gap(state, now, work, fresh):
-    """Note that more than `pause_ticks` lie between the last turn, which did `work` things, and now. fresh: 1 after a slice's end."""
+def resume(state):
+    """A slice begins: where much time passed since the last turn, it was the role's own Python. (Before the loop: a first turn
+    unlike the others would be compiled twice.)"""
+    apart()
+    now = tsc()
+    if now - state.turned > state.pause_ticks:
+        note_pause(state.meter_at, state.pauses_at, state.turned, now, COLD, 0)
+    state.turned = now
+
+
+@hot
+def note_gap(state, now, work):
+    """Note that more than `pause_ticks` lie between the last turn, which did `work` things, and now."""
     apart()
     begin, kind = state.turned, TURN
-    if fresh != 0:
-        kind = COLD
-    elif slept(state):
+    if slept(state):
         kind = PARKED
         begin += state.park_ticks
         if now - begin <= state.pause_ticks:

@@ -13,6 +13,7 @@ from hftd.core.jit import INTERPRETED, leaf
 from hftd.core.memory import load32
 
 MSG_DONTWAIT, MSG_NOSIGNAL = 0x40, 0x4000
+CLOCK_REALTIME = 0
 EINTR, EAGAIN, ECONNRESET, EPIPE, ENOTCONN = 4, 11, 104, 32, 107
 
 _i4, _i8 = types.intc, types.int64
@@ -35,6 +36,7 @@ if INTERPRETED:
     poll = _twin("poll", _word, _word, _fd)
     nanosleep = _twin("nanosleep", _word, _word)
     sched_yield = _twin("sched_yield")
+    clock_gettime = _twin("clock_gettime", _fd, _word)
     memmove = _twin("memmove", _word, _word, _word)
 
     def errno():
@@ -50,6 +52,7 @@ else:
     poll = ExternalFunction("poll", _i4(_i8, _i8, _i4))
     nanosleep = ExternalFunction("nanosleep", _i4(_i8, _i8))
     sched_yield = ExternalFunction("sched_yield", _i4())
+    clock_gettime = ExternalFunction("clock_gettime", _i4(_i4, _i8))
     memmove = ExternalFunction("memmove", _i8(_i8, _i8, _i8))
     _errno_location = ExternalFunction("__errno_location", _i8())
 

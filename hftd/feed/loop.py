@@ -20,6 +20,7 @@ LINES = LINE_R + 1
 def feed_turn(agent, now):
     """One turn. agent: feed_agent_dtype record. Returns datagrams handled and steps of recovery, or -Reason."""
     work = 0
+    agent.turned_before, agent.turned = agent.turned, now
     for line in range(LINES):                         # one call: what is inlined twice is compiled twice
         if agent.lines[line].fd >= 0 and (line != LINE_R or agent.behind != 0):
             work += receive(agent, line)

@@ -13,10 +13,11 @@ from hftd.shm.counters import counters
 from hftd.shm.histogram import histogram_dtype
 from hftd.shm.segment import Part
 
-HISTOGRAMS = ("packet", "gap", "lead_a", "lead_b")
+HISTOGRAMS = ("packet", "gap", "lead_a", "lead_b", "wait")
 """packet: ticks from receipt to the packet's last event; gap: ticks from a gap's first sign to its end; lead_a: ticks by which line
 A brought a packet before line B did, and lead_b the other way round. Their counts tell which line leads. (Lines are read in turn,
-so what came on both during one turn counts as A's, by the time between the two calls.)"""
+so what came on both during one turn counts as A's, by the time between the two calls.) wait: how long the first packet of each
+receive call lay in the socket; with `feed.stamps = "kernel"` exactly, else at most: since the line was last looked at."""
 
 LINE_A, LINE_B, LINE_R = 0, 1, 2
 """Where a packet came in: the two multicast lines, and the retransmission socket."""
@@ -65,6 +66,7 @@ feed_counters_dtype = counters("feed", [
     ("snapshots", "snapshots applied"),
     ("snapshot_messages", "messages of snapshots applied; not counted under messages"),
     ("snapshot_failures", "snapshots that failed: refused, cut off, too late, too large, or not sound"),
+    ("unstamped", "packets that the kernel did not stamp, or with a time that cannot be: their receipt is that of the call"),
     ("superseded", "messages that a snapshot stands for: their trades were never seen"),
     ("request_timeouts", "retransmission requests that nobody answered in time"),
     ("queued", "packets kept while a gap was filled"),

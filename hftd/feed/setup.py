@@ -35,6 +35,7 @@ from hftd.msg.enums import AgentState, BookState, LogCode, Reason, Role
 from hftd.shm.errlog import ROWS
 from hftd.shm.ring import open_producer, publish
 from hftd.venues.nasdaq.glimpse import PAUSE_S, Spin
+from hftd.venues.nasdaq.moldfeed import CONTROL_ROOM, SCM_TIMESTAMPNS
 from hftd.venues.nasdaq.moldudp64 import session_to_ints
 
 MSGHDR = 64
@@ -134,7 +135,10 @@ class FeedAgent(Agent):
 
     def _line(self, line: int, text: str, key: str, path: str) -> None:
         feed = self.config.feed
-        self._keep(line, line_socket(text, feed.interface, feed.receive_buffer, f"{path}: feed.{key}"))
+        made = line_socket(text, feed.interface, feed.receive_buffer, f"{path}: feed.{key}")
+        if feed.stamps == "kernel":
+            made.setsockopt(socket.SOL_SOCKET, SCM_TIMESTAMPNS, 1)
+        self._keep(line, made)
 
     def _keep(self, line: int, made: socket.socket) -> None:
         self.sockets.append(made)
@@ -142,16 +146,21 @@ class FeedAgent(Agent):
 
     def _packets(self, agent, feed) -> None:
         """Lay out the receive buffers with their headers, and the queue of packets that wait."""
-        size = BATCH * (PACKET_ROOM + 16 + 2 * (MSGHDR + 16))
+        size = BATCH * (PACKET_ROOM + 16 + 2 * (MSGHDR + 16) + CONTROL_ROOM) + 16
         self._receive = block(size)
         buffers = address(self._receive)
         vectors = buffers + BATCH * PACKET_ROOM
         headers = vectors + BATCH * 16
         named = headers + BATCH * MSGHDR
         senders = named + BATCH * MSGHDR
+        controls = senders + BATCH * 16
+        agent["stamped"], agent["per_ns"] = int(feed.stamps == "kernel"), self.clock["inverse"]
+        agent["time_at"] = controls + BATCH * CONTROL_ROOM
+        told = (controls, CONTROL_ROOM) if feed.stamps == "kernel" else (0, 0)
         for i in range(BATCH):
             struct.pack_into("=QQ", self._receive, vectors - buffers + 16 * i, buffers + i * PACKET_ROOM, PACKET_ROOM)
-            struct.pack_into("=QQQQQQII", self._receive, headers - buffers + MSGHDR * i, 0, 0, vectors + 16 * i, 1, 0, 0, 0, 0)
+            struct.pack_into("=QQQQQQII", self._receive, headers - buffers + MSGHDR * i,
+                             0, 0, vectors + 16 * i, 1, told[0] + i * told[1], told[1], 0, 0)  # fmt: skip
             struct.pack_into("=QQQQQQII", self._receive, named - buffers + MSGHDR * i,
                              senders + 16 * i, 16, vectors + 16 * i, 1, 0, 0, 0, 0)  # fmt: skip
         agent["buffers_at"] = buffers

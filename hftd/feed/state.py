@@ -100,7 +100,7 @@ MEND_NONE, MEND_WANTED, MEND_FETCHING = range(3)
 MEND_BYTES = 4 << 20
 """Bytes of messages kept while books are mended."""
 
-feed_agent_dtype = layout("feed_agent", 1216, [
+feed_agent_dtype = layout("feed_agent", 1280, [
     ("md", producer_dtype),
     ("engine", engine_dtype),
     ("listed", span_dtype),                       # listed_dtype by locate, private
@@ -185,4 +185,11 @@ feed_agent_dtype = layout("feed_agent", 1216, [
     ("mend_from", "i8"),                          # number of the first message that is kept
     ("mend_since", "i8"),                         # ticks: when the snapshot was asked for
     ("prints", span_dtype),                       # print_dtype (feed/prints.py), private, a power of two
+    # when a packet arrived
+    ("stamped", "i8"),                            # 1: the kernel stamps what it receives, and that is the receipt
+    ("per_ns", "i8"),                             # ticks per ns, times 2**32
+    ("time_at", "i8"),                            # a struct timespec of our own
+    ("turned", "i8"),                             # ticks: this turn began
+    ("turned_before", "i8"),                      # and the one before: what a line brings now came after that
+    ("pad", ("i8", (3,))),
 ])  # fmt: skip

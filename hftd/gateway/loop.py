@@ -65,7 +65,13 @@ gateway_agent_dtype = layout("gateway_agent", 1152, [
     ("check_at", "i8"),                           # ticks: next look around
     ("check_ticks", "i8"),                        # time between two
     ("losing", "i8"),                             # 1: open orders are still to be reported UNKNOWN
-    ("pad", ("i8", (13,))),
+    ("tails", span_dtype),                        # tail_dtype: slow orders
+    ("tail_ticks", "i8"),                         # slower than this is slow
+    ("meter_at", "i8"),                           # address of our hiccup meter; 0: none
+    ("pauses_at", "i8"),                          # and of its rows
+    ("held_since", "i8"),                         # ticks: since when orders have waited for room; 0: they do not
+    ("held_why", "i8"),                           # for what: HELD, SOCKET (shm/pauses.py)
+    ("pad", ("i8", (6,))),
 ])  # fmt: skip
 
 _RECONNECT = int(Reason.RECONNECT)

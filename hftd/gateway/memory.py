@@ -6,6 +6,7 @@
     session    one row: what is needed to resume the venue session after a crash
     undo       row and position images of the venue message being applied: after a crash in the middle it is applied again, whole
     counters, histograms
+    tails      the stamps of slow orders (tails.py)
 
 One writer, the gateway. Everything else it needs (indexes, free rows, the list of open orders) is private to the process and
 rebuilt from these rows. A reader may see a row between two stores: the words are each whole, `status` is written last.
@@ -149,7 +150,27 @@ gateway_counters_dtype = counters("gateway", [
     ("partial_sends", "sends the socket took only a part of, or nothing"),
     ("heartbeats_sent", "SoupBinTCP heartbeats sent"),
     ("heartbeats_received", "SoupBinTCP heartbeats received"),
+    ("slow_orders", "orders slower than daemon.tail_us, from their cause to send() or in it: `hftd latency` shows why"),
 ])
+
+TAILS = 256
+"""Slow orders kept for the recorder to look at, a power of two."""
+
+tail_dtype = layout("tail", 128, [
+    ("number", "i8"),                             # of the slow order, from 1; 0 while it is written
+    ("cl_ord_id", "i8"),
+    ("ts_recv", "i8"),                            # ticks: what caused it
+    ("t_feed", "i8"),                             # ticks after ts_recv: as in order_dtype
+    ("t_strategy", "i8"),
+    ("t_risk", "i8"),
+    ("t_sent", "i8"),                             # send() called
+    ("t_call", "i8"),                             # ticks that send() took
+    ("batch", "i8"),                              # orders in that send()
+    ("instrument", "i8"),
+    ("strategy", "i8"),
+    ("kind", "i8"),                               # IntentKind
+    ("pad", ("i8", (4,))),
+])  # fmt: skip
 
 HISTOGRAMS = ("feed", "strategy", "risk", "gateway", "tick_to_trade", "send", "answer")
 """Ticks. feed, strategy, risk: each hop's publishing after the hop before; gateway: send() called after risk published;
@@ -176,4 +197,5 @@ def parts(config) -> list[Part]:
         Part("undo_position", position_dtype, 1),
         Part("counters", gateway_counters_dtype, 1),
         Part("histograms", histogram_dtype, len(HISTOGRAMS)),
+        Part("tails", tail_dtype, TAILS),
     ]

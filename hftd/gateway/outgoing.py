@@ -39,11 +39,13 @@ from hftd.gateway.order_table import (
     warm_next,
 )
 from hftd.gateway.reports import note, refuse, room_for_reports
+from hftd.gateway.tails import go_on, hold, keep_tail
 from hftd.msg.check import order_check
 from hftd.msg.enums import DenyReason, IntentKind, LogCode, Side, Tif
 from hftd.msg.records import instrument_dtype, order_dtype
 from hftd.shm.control import run_dtype
 from hftd.shm.histogram import histogram_dtype, record_value
+from hftd.shm.pauses import HELD, SOCKET
 from hftd.shm.ring import done, publish, ready, take
 from hftd.venues.nasdaq.ouch_encode import (
     IMAGE,
@@ -357,6 +359,8 @@ def time_batch(agent, count, before, after):
             time_value(agent, 2, approved - decided)
             time_value(agent, 3, before - cause - approved)
             time_value(agent, 4, before - cause)
+            if before - cause > agent.tail_ticks or after - before > agent.tail_ticks:
+                keep_tail(agent, order, before - cause, after - before, count)
     time_value(agent, 5, after - before)
 
 
@@ -369,7 +373,15 @@ def send_orders(agent, now):
     counters = record_at(agent.counters_at, gateway_counters_dtype)
     incoming, link = agent.orders, agent.link
     taken, sent, lost = 0, 0, 0
-    while taken < BATCH and ready(incoming) and room_for_reports(agent) and tx_room(link) >= 2 * IMAGE:
+    while taken < BATCH and ready(incoming):
+        if tx_room(link) < 2 * IMAGE:
+            hold(agent, now, SOCKET)
+            break
+        if not room_for_reports(agent):
+            hold(agent, now, HELD)
+            break
+        if agent.held_since != 0:
+            go_on(agent, now)
         order = take(incoming, order_dtype)
         taken += 1
         kind = order.kind * 1

@@ -23,7 +23,10 @@ import numpy as np
 from hftd.control.config import Config, host_port, password
 from hftd.core import clock as clocks
 from hftd.core.agent import Agent
+from hftd.core.budgets import STAGES
+from hftd.core.idle import SPIN
 from hftd.core.memory import block, records, set_array, set_span
+from hftd.core.meter import Meter
 from hftd.gateway import loop
 from hftd.gateway.loop import gateway_agent_dtype, serve_request
 from hftd.gateway.memory import (
@@ -48,6 +51,7 @@ from hftd.venues.nasdaq import ouch_encode, session, soup_link, soupbintcp
 CAPACITY_PRINCIPAL = ord("P")
 RETRY_FIRST_NS, RETRY_MAX_NS, RETRY_REFUSED_NS, PART_NS = 50_000_000, 2_000_000_000, 5_000_000_000, 500_000_000
 CHECKS_PER_SECOND = 2000
+TAIL_PARK_US = 1000
 EXIT_ORDERS_OPEN = 4
 """Exit code of a gateway that had to stop with orders open."""
 
@@ -127,7 +131,9 @@ class GatewayAgent(Agent):
         handle["image_size"] = ouch_encode.image_size(config.firm)
         handle["risk_dead_ticks"] = handle["patience_ticks"] = hz * config.risk_dead_ms // 1000
         handle["check_ticks"] = hz // CHECKS_PER_SECOND
-        handle["kill_seen"] = 0
+        handle["kill_seen"] = handle["held_since"] = 0
+        set_span(handle["tails"], segment.address("tails"), segment.parts["tails"].count)
+        handle["tail_ticks"] = hz * (tail_us(self.config, int(self.waiting["mode"]) == SPIN)) // 1_000_000
         self.password = password(self.config)
 
         state = self.session
@@ -137,6 +143,12 @@ class GatewayAgent(Agent):
             state["next_ref"] = 1
         self._ask(loop.REQUEST_REBUILD)
         self.handle["losing"] = int(self._ask(loop.REQUEST_LOSE) > 0)
+
+    def open_meter(self, spin: bool) -> Meter:
+        """Open the meter, and let the loop note there how long orders were held up."""
+        meter = super().open_meter(spin)
+        self.handle["meter_at"], self.handle["pauses_at"] = meter.meter_at, meter.pauses_at
+        return meter
 
     def _ask(self, request: int, value: int = 0) -> int:
         return int(serve_request(self.handle, request, value, clocks.now_ticks()))
@@ -378,6 +390,14 @@ class GatewayAgent(Agent):
             self.attempt.abandon()
         soup_link.unplug(self.handle["link"])
         self._close_socket()
+
+
+def tail_us(config: Config, spin: bool) -> int:
+    """Return from when on an order is slow: as configured, or ten times what the stages may take; parked roles are slower."""
+    if config.daemon.tail_us:
+        return config.daemon.tail_us
+    stages = sum(STAGES[name].p50 for name in ("feed", "strategy", "risk", "gateway"))
+    return round(10 * stages / 1000) if spin else TAIL_PARK_US
 
 
 # ---------------------------------------------------------------- for people

@@ -258,3 +258,41 @@ class LogCode(IntEnum):
     LOSS_LIMIT = 19
     RISK_GAP = 20
     MARKET_BREAKER = 21
+    BUDGET_MISSED = 22
+
+
+class Cause(IntEnum):
+    """Why an order was slow, as far as it can be known (recorder/causes.py)."""
+
+    UNKNOWN = 0
+    SWITCHED = 1
+    WAITED = 2
+    FAULT = 3
+    COLD = 4
+    WORK = 5
+    PARKED = 6
+    HOST = 7
+    RING_FULL = 8
+    SOCKET_FULL = 9
+    SYSTEM_CALL = 10
+    BATCH = 11
+    JOURNAL = 12
+    CLOCK_STEP = 13
+
+
+CAUSE_TEXT = {
+    Cause.UNKNOWN: "no role paused: it waited in the stage that is named, behind other work or for the caches",
+    Cause.SWITCHED: "the role lost its core: an involuntary context switch; isolate the core, or move what else runs there",
+    Cause.WAITED: "the role gave its core away: a system call of its own waited",
+    Cause.FAULT: "a page fault; daemon.lock_memory = true keeps pages where they are",
+    Cause.COLD: "the role was between two slices, in its own Python",
+    Cause.WORK: "the role was busy with other records that came before: a burst",
+    Cause.PARKED: "the role slept, and was woken later than it had asked for; roles that spin do not sleep",
+    Cause.HOST: "the role stood still without a switch or a fault: the host took the core (steal, interrupt), or a system call was slow",
+    Cause.RING_FULL: "the report ring was full: one of its readers is too slow",
+    Cause.SOCKET_FULL: "the socket took no more bytes: the venue, or the way to it, is too slow",
+    Cause.SYSTEM_CALL: "send() itself took that long",
+    Cause.BATCH: "it was sent together with orders before it",
+    Cause.JOURNAL: "nothing else was found, but the recorder waited for the disk at that time",
+    Cause.CLOCK_STEP: "the system's clocks moved against each other at that time: the stamps may be wrong",
+}

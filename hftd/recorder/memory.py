@@ -1,4 +1,9 @@
-"""What the recorder keeps in shared memory: its counters, and one line for each tap, so that a lag is seen before it is a loss."""
+"""What the recorder keeps in shared memory.
+
+    counters
+    taps       one line for each tap, so that a lag is seen before it is a loss
+    slow       slow orders with their cause: the worst ones, then a ring of the newest (causes.py)
+"""
 
 from hftd.control.config import Config
 from hftd.core.layout import layout
@@ -32,9 +37,37 @@ recorder_counters_dtype = counters("recorder", [
     ("log_failed", "log lines that could not be written"),
     ("ledger_saves", "times the day's positions and loss were written"),
     ("scrapes", "metrics requests answered"),
+    ("slow_seen", "slow orders of the gateway gone through"),
+    ("slow_told", "of these, those whose cause was looked for; in a flood the slowest are"),
+])  # fmt: skip
+
+
+WORST, NEWEST = 32, 64
+"""Slow orders kept: the slowest since the start, and the last ones. Powers of two."""
+
+slow_dtype = layout("slow", 192, [
+    ("number", "i8"),                             # of the slow order, from 1; 0: row is free
+    ("utc_ns", "i8"),                             # when its cause came in
+    ("cl_ord_id", "i8"),
+    ("ts_recv", "i8"),                            # ticks
+    ("t_feed", "i8"),                             # ticks after ts_recv: as in gateway.memory.tail_dtype
+    ("t_strategy", "i8"),
+    ("t_risk", "i8"),
+    ("t_sent", "i8"),
+    ("t_call", "i8"),                             # ticks that send() took
+    ("batch", "i8"),
+    ("instrument", "i8"),
+    ("strategy", "i8"),
+    ("kind", "i8"),                               # IntentKind
+    ("cause", "i8"),                              # Cause
+    ("stage", "i8"),                              # where: index into causes.STAGES
+    ("mark", "i8"),                               # of the role that paused; -1: none did
+    ("overlap", "i8"),                            # ticks of the stage during which it did
+    ("work", "i8"),                               # WORK: records it was busy with
+    ("pad", ("i8", (6,))),
 ])  # fmt: skip
 
 
 def parts(config: Config) -> list[Part]:
     """Return the parts of the recorder's segment."""
-    return [Part("counters", recorder_counters_dtype, 1), Part("taps", tap_dtype, TAPS_MAX)]
+    return [Part("counters", recorder_counters_dtype, 1), Part("taps", tap_dtype, TAPS_MAX), Part("slow", slow_dtype, WORST + NEWEST)]

@@ -12,11 +12,12 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from hftd.control.config import Config, log_dir
+from hftd.control.config import LAYOUTS, Config, log_dir
 from hftd.core import clock as clocks
 from hftd.core.agent import Agent, alive
 from hftd.core.idle import PARK, set_idle
@@ -24,6 +25,7 @@ from hftd.core.memory import address, block, records, set_span
 from hftd.msg.enums import AgentState, ExecType, Reason, Role
 from hftd.msg.records import INSTRUMENT_ANNOUNCED, log_dtype, report_dtype
 from hftd.recorder import journal, loop
+from hftd.recorder.causes import Causes
 from hftd.recorder.journal import HEADER, JournalError, Stream, stream_code
 from hftd.recorder.logs import Logs, RotatingFile
 from hftd.recorder.loop import recorder_agent_dtype
@@ -31,7 +33,7 @@ from hftd.recorder.metrics import Endpoint
 from hftd.recorder.taps import ENTRY, crc_tables, entry_dtype
 from hftd.risk import ledger
 from hftd.shm import map as shared
-from hftd.shm import ring
+from hftd.shm import pauses, ring
 from hftd.shm.errlog import ROWS
 from hftd.shm.map import PLACE_RECORDER
 
@@ -42,6 +44,9 @@ LINES_MAX = 2_000
 SECOND = 1_000_000_000
 ERRORS_NS = 100_000_000
 CLOCK_NS = 60 * SECOND
+JOURNAL_S = 0.001
+"""The disk took longer than this: a stall."""
+
 GRACE_S = 10.0
 """After the stop's own time-out, and without a supervisor: what still runs is ended."""
 
@@ -73,6 +78,8 @@ class RecorderAgent(Agent):
         self._scrap_entries = np.frombuffer(self._scrap, entry_dtype, 2048, HEADER)
         self._errors_seen: dict[int, int] = {}
         self._states: dict[int, int] = {}
+        fused = LAYOUTS[int(self.run["layout"])] == "fused"
+        self.causes = Causes(memory, self.counters, self.clock, fused)
         self._next_second = self._next_errors = self._next_clock = 0
         self._ledger = ""
         self._alone_since = 0.0
@@ -168,7 +175,7 @@ class RecorderAgent(Agent):
         """The target is full: look at what is new in it, then begin the next."""
         if reason == Reason.RELOAD:
             self._look()
-            self._next_file()
+            self._timed(self._next_file)
 
     def cold(self, now_ns: int) -> None:
         self._look()
@@ -183,6 +190,7 @@ class RecorderAgent(Agent):
             self._tell_errors()
             self._tell_states()
             self._measure_lag()
+            self._find_causes()
         if now_ns >= self._next_second:
             self._next_second = now_ns + SECOND
             self._each_second(now_ns)
@@ -289,9 +297,21 @@ class RecorderAgent(Agent):
                 self.logs.say("error", "recorder", "records were overwritten before they were read", ring=name, lost=lost)
                 self._states[-1 - at] = lost
 
+    def _find_causes(self) -> None:
+        clock = clocks.snapshot(self.clock)
+        self.causes.look(clocks.now_ticks(), lambda ticks: utc_of(clock, ticks))
+
+    def _timed(self, wait: Callable[[], None]) -> None:
+        """Do what may wait for the disk, and note it where it did: an order that was slow just then may have been so by that."""
+        begun = clocks.now_ticks()
+        wait()
+        ended = clocks.now_ticks()
+        if self.meter is not None and ended - begun > JOURNAL_S * int(self.clock["hz"]):
+            self.meter.note(begun, ended, pauses.JOURNAL)
+
     def _each_second(self, now_ns: int) -> None:
         if self.writer is not None:
-            self.writer.flush()
+            self._timed(self.writer.flush)
         if now_ns >= self._next_clock:
             self._next_clock = now_ns + CLOCK_NS
             self._append(stream_code(Stream.CLOCK), 0, self._clock_bytes())
@@ -373,6 +393,7 @@ class RecorderAgent(Agent):
         self._tell_errors()
         self._tell_states()
         self._measure_lag()
+        self._find_causes()
         self._save_ledger(durable=True)
         alone = not alive(self.supervisor)
         self.logs.say("info", "recorder", "recorder ended", entries=int(self.counters["entries"]), lost=int(self.counters["lost"]),

@@ -32,9 +32,10 @@ The receipt of each first copy is kept for a while, so that the second tells by 
 
 from hftd.core.apart import apart
 from hftd.core.atomics import tsc
+from hftd.core.clock import scale
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
-from hftd.core.libc import EAGAIN, EINTR, MSG_DONTWAIT, errno, recvmmsg, sendto
+from hftd.core.libc import CLOCK_REALTIME, EAGAIN, EINTR, MSG_DONTWAIT, clock_gettime, errno, recvmmsg, sendto
 from hftd.core.memory import address_of, copy_bytes, load8, load16, load32, load64, record_at, row, span, store64, swap16, swap64
 from hftd.feed.book import clear_books
 from hftd.feed.events import CLEAR, bump, emit, make_room, note, set_state
@@ -93,15 +94,22 @@ CLEARED, SPUN, RUNS = 64, 64, 8
 ROOM_TO_RECOVER = 1024
 """Free slots of the ring that recovery waits for: more than any packet's events."""
 
-MSGHDR, MSG_FLAGS, MSG_LEN = 64, 48, 56
-"""struct mmsghdr: its size, and where msg_flags and msg_len lie; at its start, the address of the sender's address."""
+MSGHDR, MSG_CONTROL, MSG_CONTROL_LENGTH, MSG_FLAGS, MSG_LEN = 64, 32, 40, 48, 56
+"""struct mmsghdr: its size, and where msg_control, msg_controllen, msg_flags and msg_len lie; at its start, the address of the
+sender's address."""
+
+CONTROL_ROOM, SCM_TIMESTAMPNS = 32, 35
+"""Bytes of a control message that holds a struct timespec, and its type: length 8, level 4, type 4, seconds 8, nanoseconds 8."""
+
+AGE_MAX_NS = 10_000_000_000
+"""A stamp older than this is the clock's fault: it was set between the stamp and now."""
 
 MSG_TRUNC = 0x20
 WAITING_BYTES = waiting_dtype.itemsize
 HISTOGRAM_BYTES = histogram_dtype.itemsize
 
 LINES_AT, LINE_BYTES = offset_of(feed_agent_dtype, "lines"), line_dtype.itemsize
-LEAD_A = 2
+LEAD_A, WAIT = 2, 4
 PACKETS, FIRST, DUPLICATES, LATE, LOST = (
     offset_of(feed_counters_dtype, name) for name in ("packets_a", "first_a", "duplicates_a", "late_a", "lost_a")
 )
@@ -125,9 +133,17 @@ def receive(agent, line):
                 record_at(agent.counters_at, feed_counters_dtype).receive_errors += 1
         return 0
     now = tsc()
+    if agent.stamped != 0 and line != LINE_R:
+        clock_gettime(CLOCK_REALTIME, agent.time_at)
+    elif agent.histograms_at != 0 and agent.turned_before != 0:
+        count_wait(agent, now - agent.turned_before)
     for i in range(got):
         header = headers_at + i * MSGHDR
         agent.ts_recv = now
+        if agent.stamped != 0 and line != LINE_R:
+            agent.ts_recv = arrival(agent, header, now)
+            if i == 0:
+                count_wait(agent, now - agent.ts_recv)
         bump(agent.counters_at + PACKETS + 8 * line)
         length = load32(header + MSG_LEN)
         if line == LINE_R and not from_server(agent, load64(header)):
@@ -138,6 +154,33 @@ def receive(agent, line):
         else:
             handle_packet(agent, agent.buffers_at + i * PACKET_ROOM, length, line)
     return got
+
+
+@leaf
+def count_wait(agent, ticks):
+    """Count how long the first packet of a receive call lay in the socket."""
+    at = agent.histograms_at + WAIT * HISTOGRAM_BYTES
+    record_value(record_at(at, histogram_dtype), at, ticks)
+
+
+@leaf
+def arrival(agent, header, now):
+    """Return the counter's reading when the kernel received the datagram of a struct mmsghdr; `now` where it did not say.
+
+    The kernel's stamp is UTC, and so is the timespec at agent.time_at, which was read just after the counter said `now`: only their
+    difference counts, so neither drift nor an old calibration does.
+    """
+    control = load64(header + MSG_CONTROL)
+    length = load64(header + MSG_CONTROL_LENGTH)
+    store64(header + MSG_CONTROL_LENGTH, CONTROL_ROOM)
+    if length < CONTROL_ROOM or load32(control + 12) != SCM_TIMESTAMPNS:
+        record_at(agent.counters_at, feed_counters_dtype).unstamped += 1
+        return now
+    age = (load64(agent.time_at) - load64(control + 16)) * 1_000_000_000 + load64(agent.time_at + 8) - load64(control + 24)
+    if age < 0 or age > AGE_MAX_NS:
+        record_at(agent.counters_at, feed_counters_dtype).unstamped += 1
+        return now
+    return now - scale(age, agent.per_ns)
 
 
 @leaf

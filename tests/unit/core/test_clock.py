@@ -90,6 +90,28 @@ def test_a_refresh_keeps_the_rate_and_moves_the_origin():
     assert int(before["tsc_origin"]) != int(clock["tsc_origin"])
 
 
+def test_drift_is_no_step_and_a_step_shows_its_size_and_sign():
+    """Ten seconds at 1 GHz; UTC, monotonic time and the counter moved against one another."""
+    second = 1_000_000_000
+    before = _clock(second, 5 * second)
+    before["mono_origin_ns"] = 77
+
+    def after(utc=10 * second, mono=10 * second, ticks=10 * second):
+        made = before.copy()
+        made["utc_origin_ns"] += utc
+        made["mono_origin_ns"] += mono
+        made["tsc_origin"] += ticks
+        return c.moved(before, made)
+
+    assert after() == 0
+    assert abs(after(utc=10 * second + 4000)) == 4000
+    assert after(utc=9 * second) == -second
+    assert after(mono=10 * second + 3_000_000, utc=10 * second + 3_000_000) == 3_000_000
+    assert after(ticks=7 * second) == 3 * second
+    made = c.new_clock()[0]
+    assert abs(c.refresh(made)) < second // 2
+
+
 def test_new_clock_is_a_record_array():
     """A tool's own clock."""
     made = c.new_clock()

@@ -7,10 +7,10 @@ import pytest
 from hftd.core import clock as clocks
 from hftd.core.agent import push_log
 from hftd.core.jit import INTERPRETED
-from hftd.gateway.memory import LINK_CLEANING, LINK_CLOSED, LINK_UP
+from hftd.gateway.memory import LINK_CLEANING, LINK_CLOSED, LINK_UP, TAILS
 from hftd.gateway.setup import EXIT_ORDERS_OPEN, open_rows, read_orders
-from hftd.msg.enums import Reason, RunState
-from hftd.shm import ring
+from hftd.msg.enums import Reason, Role, RunState
+from hftd.shm import pauses, ring
 from tests.support.gateway_desk import BUY, CANCEL, NEW, PX, REPLACE, SELL, SYMBOLS, GatewayDesk, Line, reason_of
 
 
@@ -214,6 +214,7 @@ def test_socket_that_takes_nothing_loses_no_order(tmp_path):
     assert desk.counters["partial_sends"] > 0
     taken = desk.counters["orders_taken"]
     assert taken < len(sent)
+    assert int(desk.agent.handle["held_why"]) == pauses.SOCKET and int(desk.agent.handle["held_since"]) > 0
     line.deaf = False
     desk.until(lambda: desk.counters.get("accepted", 0) == len(sent))
     wanted = [int.from_bytes(message[6:10], "big") for message in line.messages(b"O")]
@@ -463,6 +464,59 @@ def test_stage_histograms_count_market_data_orders_only(desk):
     counts = [int(histogram["count"]) for histogram in histograms]
     assert counts == [1, 1, 1, 1, 1, 2, 2]
     assert int(histograms[4]["smallest"]) >= 1000
+
+
+def tails(desk) -> list:
+    """The slow orders kept, oldest first."""
+    rows = [row.copy() for row in desk.memory["orders"]["tails"] if int(row["number"])]
+    return sorted(rows, key=lambda row: int(row["number"]))
+
+
+def test_slow_order_is_kept_with_its_stamps_and_a_fast_one_is_not(desk):
+    """An order whose cause is half a second old; the threshold is below. One without a cause cannot be judged."""
+    half = int(desk.clock["hz"]) // 2
+    desk.agent.handle["tail_ticks"] = half // 2
+    fast, slow = desk.live(ts_recv=clocks.now_ticks()), desk.live(ts_recv=clocks.now_ticks() - half, strategy=1)
+    desk.live(ts_recv=0)
+    (kept,) = tails(desk)
+    assert int(kept["cl_ord_id"]) == slow != fast
+    assert (int(kept["t_feed"]), int(kept["t_strategy"]), int(kept["batch"]), int(kept["strategy"])) == (10, 30, 1, 1)
+    assert int(kept["t_sent"]) > int(kept["t_risk"]) >= half
+    assert int(kept["t_call"]) > 0
+    assert desk.counters["slow_orders"] == 1
+
+
+def test_slow_orders_beyond_the_ring_overwrite_the_oldest(tmp_path):
+    """Numbers go on; the newest are there."""
+    desk = GatewayDesk(tmp_path, gateway={"orders_max": 64})
+    desk.agent.handle["tail_ticks"] = 0
+    for _ in range(TAILS + 20):
+        order = desk.live(ts_recv=clocks.now_ticks() - 1000)
+        desk.line.exchange.fill(ref_of(desk, order), 100)
+        desk.until(lambda order=order: desk.status(order) == "FILLED")
+    assert [int(row["number"]) for row in tails(desk)] == list(range(21, TAILS + 21))
+    desk.close()
+
+
+def test_orders_that_wait_for_room_are_told_as_a_pause(tmp_path):
+    """The report ring is full of what nobody read: the order waits in risk's ring, and when it goes on the wait is in the meter."""
+    desk = GatewayDesk(tmp_path, rings={"report": 64}, gateway={"orders_max": 64})
+    desk.agent.open_meter(True)
+    order = desk.live(qty=1000)
+    desk.agent.handle["patience_ticks"] = 1 << 60
+    for _ in range(100):
+        desk.line.exchange.fill(ref_of(desk, order), 1)
+    desk.until(lambda: desk.counters.get("report_stalls", 0) > 0)
+    waiting = desk.send()
+    desk.step()
+    assert desk.status(waiting) == "NONE" and int(desk.agent.handle["held_why"]) == pauses.HELD
+    held = int(desk.agent.handle["held_since"])
+    desk.until(lambda: bool(desk.reports()) and desk.status(waiting) == "LIVE")
+    assert int(desk.agent.handle["held_since"]) == 0
+    control = desk.memory["control"]
+    told = [row for row in pauses.recent(control["meters"], control["pauses"], int(Role.GATEWAY)) if int(row["kind"]) == pauses.HELD]
+    assert int(told[0]["begin"]) == held < int(told[0]["end"])
+    desk.close()
 
 
 def test_people_can_read_the_table(desk):
