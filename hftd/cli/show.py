@@ -76,6 +76,12 @@ def render_status(facts: dict, before: dict | None = None) -> None:
         heartbeat = f"{row['heartbeat_ms']:.0f} ms"
         rows.append((row["agent"], state, ready, str(row["pid"] or "-"), core, heartbeat, f"{share:.1%}", row["starts"]))
     table("agents", ("agent", "state", "ready", "pid", "core", "heartbeat", "busy", "starts"), rows, left=3)
+    if facts["rehearsal"]:
+        table("rehearsal, before ready", ("agent", "verdict", "first", "p50", "p99", "budget p50", "turns", "faults", "took"), [
+            (row["agent"], f"[yellow]{row['verdict']}[/]" if row["verdict"] == "MISSED" else row["verdict"], ns(row["first_ns"]),
+             ns(row["p50_ns"]), ns(row["p99_ns"]), ns(row["budget_ns"]), row["measured"], row["faults"], ns(row["took_ns"]))
+            for row in facts["rehearsal"]
+        ], left=2)  # fmt: skip
     if facts["latency_ns"]:
         table("latency of orders", ("stage", "count", "p50", "p90", "p99", "p99.9", "max"), [
             (stage, row["count"], ns(row["p50"]), ns(row["p90"]), ns(row["p99"]), ns(row["p99.9"]), ns(row["max"]))

@@ -55,6 +55,11 @@ class Daemon:
     restart: bool = key(True, "start a role again when it dies")
     allow_fused: bool = key(True, "whether `layout = \"fused\"` (no independent risk process) may be used at all")
     lock_memory: bool = key(False, "mlockall in every role")
+    ready_budget: str = key("warn", "a role that missed its budget in rehearsal: say so, refuse to start, or do not judge",
+                            choices=("warn", "refuse", "off"))  # fmt: skip
+    keep_warm: str = key("auto", "exercise the path in quiet times with orders that cannot leave; auto: where roles spin",
+                         choices=("auto", "on", "off"))  # fmt: skip
+    keep_warm_ms: int = key(5, "quiet time before an exercise, and between two", unit="ms", min=1, max=10_000)
     pause_us: int = key(0, "a role that did not run for longer has paused; 0: 10 where roles spin, 200 where they park", unit="us",
                         min=0, max=1_000_000)  # fmt: skip
     tail_us: int = key(0, "orders slower than this are kept with their cause; 0: ten times the sum of the stages' budgets where "
@@ -91,7 +96,7 @@ class Feed:
     reorder_packets: int = key(256, "packets that wait beyond a gap before it is believed, however young it is", min=1, max=1 << 20)
     on_taint: str = key("stale", "what a book does when a message contradicts it, or it is crossed while it trades: stale, until a "
                         "snapshot has mended it; note: it stays live and is counted", choices=("stale", "note"))
-    stamps: str = key("tsc", "what counts as a packet's arrival: `tsc`, the return of the receive call; `kernel`, its receipt by the "
+    stamps: str = key("tsc", "what counts as a packet's arrival: tsc, the return of the receive call; kernel, its receipt by the "
                              "kernel, so that waiting in the socket counts too", choices=("tsc", "kernel"))  # fmt: skip
     reorder_ms: int = key(2, "wait for a late packet of either line before a gap is believed", unit="ms", min=0, max=1000)
 

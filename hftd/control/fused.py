@@ -3,6 +3,7 @@
 The lowest latency on few cores, at the price of risk's independence: said at start, refused where `daemon.allow_fused` is false.
 """
 
+import functools
 import os
 import time
 
@@ -14,8 +15,9 @@ from hftd.msg.enums import AgentState, Reason, RunState
 from hftd.risk.loop import risk_turn
 
 
+@functools.cache
 def fused_kernel(program):
-    """Return the compiled fused loop of one strategy program."""
+    """Return the compiled fused loop of one strategy program; of one program object always the same."""
     return bind(fused_cycle, program.name, salt=program.digest, turn_a=program.turn(), turn_b=risk_turn, turn_c=gateway_turn)
 
 
@@ -55,6 +57,8 @@ class FusedHost:
                 now = time.monotonic_ns()
                 for agent in self.agents:
                     agent.cold(now)
+                if gateway.keep_warm is not None:
+                    gateway.keep_warm.turn(now)
                 if stopped or os.getppid() != parent or run["state"] >= RunState.STOPPING:
                     for agent in self.agents:
                         agent.stopping = True

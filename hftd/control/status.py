@@ -14,6 +14,7 @@ from hftd.msg.enums import AgentState, BookState, LogCode, Reason, RunState, Tra
 from hftd.msg.records import INSTRUMENT_SHORT_RESTRICTED, quote_dtype
 from hftd.shm import map as shared
 from hftd.shm import ring
+from hftd.shm.control import REHEARSED_TEXT
 from hftd.shm.counters import values
 from hftd.shm.errlog import ROWS
 from hftd.shm.histogram import percentiles
@@ -40,6 +41,7 @@ def snapshot(config: Config, memory: shared.Memory) -> dict[str, Any]:
         "agents": [_agent(config, memory, role, index, name, clock, now) for role, index, name in shared.agents(config)],
         "counters": counters(config, memory),
         "latency_ns": latencies(memory, clock),
+        "rehearsal": rehearsals(config, memory),
         "rings": rings(memory),
         "errors": errors(config, memory),
         "shared_memory_mib": round(memory.bytes / (1 << 20), 1),
@@ -90,6 +92,17 @@ def latencies(memory: shared.Memory, clock) -> dict[str, dict[str, float]]:
             **{f"p{point:g}": round(value * scale, 1) for point, value in zip(POINTS, points)},
             "max": round(int(histogram["largest"]) * scale, 1),
         }
+    return found
+
+
+def rehearsals(config: Config, memory: shared.Memory) -> list[dict[str, Any]]:
+    """Return how each role did at rehearsal, before it was ready; roles that were not rehearsed are left out."""
+    found = []
+    for role, index, name in shared.agents(config):
+        row = memory["control"]["rehearsals"][shared.mark_of(role, index)]
+        if int(row["verdict"]):
+            figures = {field: int(row[field]) for field in row.dtype.names if field not in ("verdict", "pad")}
+            found.append({"agent": name, "verdict": REHEARSED_TEXT[int(row["verdict"])], **figures})
     return found
 
 

@@ -27,20 +27,23 @@ from hftd.control.channel import Server
 from hftd.control.config import LAYOUTS, Config, log_dir, resolved, run_dir
 from hftd.control.fused import FusedHost
 from hftd.control.host import Placement, lock_memory, place
+from hftd.control.rehearsal import Rehearsal, judge, touch
 from hftd.control.sdnotify import Notifier
 from hftd.control.warm import watch_for_compiling
 from hftd.core import clock as clocks
-from hftd.core.agent import Flag, alive
+from hftd.core.agent import Agent, Flag, alive
+from hftd.core.keepwarm import KeepWarm
 from hftd.core.libc import die_with_parent, set_name, set_timer_slack
 from hftd.errors import HftdError
 from hftd.feed.setup import FeedAgent
 from hftd.gateway.setup import GatewayAgent
-from hftd.msg.enums import AgentState, Role, RunState
+from hftd.msg.enums import AgentState, LogCode, Role, RunState
 from hftd.recorder.setup import RecorderAgent
 from hftd.risk import kill
 from hftd.risk.setup import RiskAgent
 from hftd.shm import map as shared
 from hftd.shm import pauses, ring, segment
+from hftd.shm.control import REHEARSED_MISSED
 from hftd.strategy.setup import StrategyAgent
 
 AGENTS = {
@@ -199,10 +202,47 @@ class Supervisor:
         watch_for_compiling(self.marks[shared.mark_of(*members[-1])])
         if not spin:
             set_timer_slack(1_000)
-        agents = [AGENTS[one](self.config, self.memory, number) for one, number in members]
+        rehearsed = self._rehearse(role, index) if role != Role.RECORDER else None
+        program = rehearsed.program if rehearsed is not None else None
+        agents: list[Agent] = [
+            AGENTS[one](self.config, self.memory, number) if one != Role.STRATEGY or program is None
+            else StrategyAgent(self.config, self.memory, number, program) for one, number in members
+        ]  # fmt: skip
+        if rehearsed is not None:
+            self._after_rehearsal(rehearsed, agents, spin)
         if len(agents) > 1:
             return FusedHost(agents).serve(spin)
         return agents[0].serve(spin)
+
+    def _rehearse(self, role: Role, index: int) -> Rehearsal | None:
+        """Play a role's tape in its process. A role that died and comes back does not: it is wanted at once."""
+        begun = time.perf_counter_ns()
+        lead = self._members(role, index)[0] if self.placement.fused and role == Role.GATEWAY else (role, index)
+        mark = shared.mark_of(role, index)
+        if int(self.marks[mark]["starts"]) > 1:
+            return None
+        touch(self.memory)
+        made = Rehearsal(self.config, role, lead[1], self.placement.fused and role == Role.GATEWAY, self.clock)
+        found = made.play()
+        row, wanted = self.memory["control"]["rehearsals"][mark], self.config.daemon.ready_budget
+        if judge(row, found, wanted, time.perf_counter_ns() - begun) == REHEARSED_MISSED and wanted == "refuse":
+            raise HftdError(
+                f"{self.config.path}: daemon.ready_budget: refused: {role.name.lower()} took {found['p50_ns']} ns in rehearsal, "
+                f"its budget is {found['budget_ns']} ns; give roles cores of their own (`hftd check`), or set \"warn\""
+            )
+        return made
+
+    def _after_rehearsal(self, rehearsed: Rehearsal, agents: list, spin: bool) -> None:
+        """Tell a missed budget; keep the rehearsal to keep warm by, or give it back."""
+        row = self.memory["control"]["rehearsals"][int(agents[-1].role) + agents[-1].index]
+        if int(row["verdict"]) == REHEARSED_MISSED:
+            agents[-1].log(LogCode.BUDGET_MISSED, int(row["p50_ns"]), int(row["budget_ns"]))
+        wanted = self.config.daemon.keep_warm
+        if wanted == "on" or (wanted == "auto" and spin):
+            marks = [agent.mark for agent in agents]
+            agents[-1].keep_warm = KeepWarm(rehearsed.step, marks, self.config.daemon.keep_warm_ms)
+        else:
+            rehearsed.close()
 
     def _report(self, name: str, text: str) -> None:
         """Keep a child's last words where the supervisor and a person find them."""
@@ -294,7 +334,8 @@ class Supervisor:
         stepped = clocks.refresh(self.clock)
         if abs(stepped) > CLOCK_STEP_NS:
             control = self.memory["control"]
-            pauses.note_wait(control.address("meters"), control.address("pauses"), before, clocks.now_ticks(), pauses.CLOCK, stepped)
+            at = control.address("meters"), control.address("pauses")
+            pauses.note_wait(*at, before, clocks.now_ticks(), pauses.CLOCK, stepped)
 
     def _revive(self, role: Role, index: int, name: str, code: int) -> None:
         now = time.monotonic()

@@ -14,6 +14,7 @@ import numpy as np
 from hftd.core import clock as clocks
 from hftd.core.idle import PARK, SPIN, idle_dtype, set_idle
 from hftd.core.jit import hot
+from hftd.core.keepwarm import KeepWarm
 from hftd.core.memory import records
 from hftd.core.meter import Meter
 from hftd.msg.enums import AgentState, LogCode, Reason, Role, RunState
@@ -52,6 +53,7 @@ class Agent:
         self.stopping = False
         self.exit_code = 0
         self.meter: Meter | None = None
+        self.keep_warm: KeepWarm | None = None
         self._log = records(ring.producer_dtype, 1)[0]
         self._log_record = records(log_dtype, 1)
         ring.open_producer(self._log, memory[f"ring.log.{at}"])
@@ -127,7 +129,10 @@ class Agent:
                 if reason not in (Reason.SLICE, Reason.STOP):
                     self.mark["reason"] = reason
                     self.on_reason(reason)
-                self.cold(time.monotonic_ns())
+                now = time.monotonic_ns()
+                self.cold(now)
+                if self.keep_warm is not None:
+                    self.keep_warm.turn(now)
                 if self.stopping or stopped or os.getppid() != parent or self.run["state"] >= RunState.STOPPING:
                     self.stopping = True
                     self.mark["state"] = int(AgentState.STOPPING)

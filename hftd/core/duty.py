@@ -1,9 +1,9 @@
 """The duty cycle: the loop every agent runs, and the only place where compiled code waits.
 
 A role supplies `turn(agent, now)`: one bounded step of its work, which returns how many things it did, or a negative Reason. The
-loop stamps the mark's heartbeat, notes a pause where much time passed since the turn before, counts, idles, and returns to Python at
-the end of a slice or with the reason. There is no call from compiled code into Python: the host handles the reason in plain Python
-and re-enters.
+loop stamps the mark's heartbeat, notes a pause where much time passed since the turn before, counts, idles, and returns to Python
+at the end of a slice or with the reason. There is no call from compiled code into Python: the host handles the reason in plain
+Python and re-enters.
 
 `bind(duty_cycle, "feed", turn=feed_turn)` makes the loop of one role; `fused_cycle` calls several in turn in one process.
 """

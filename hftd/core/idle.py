@@ -15,7 +15,8 @@ from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
 from hftd.core.libc import nanosleep, sched_yield
 from hftd.core.memory import address_of
-from hftd.shm.pauses import COLD, NEVER, PARK as PARKED, TURN, note_pause
+from hftd.shm.pauses import COLD, NEVER, TURN, note_pause
+from hftd.shm.pauses import PARK as PARKED
 
 SPIN, PARK = 0, 1
 

@@ -10,7 +10,7 @@ costs as much as everything else together. All state is in one `gateway_agent_dt
 
 import functools
 
-from hftd.core.atomics import load_acquire
+from hftd.core.atomics import load_acquire, tsc
 from hftd.core.bind import bind
 from hftd.core.duty import duty_cycle
 from hftd.core.jit import hot, leaf
@@ -19,7 +19,7 @@ from hftd.core.memory import record_at, span_dtype
 from hftd.gateway.incoming import lose_orders, receive_messages, reconcile, undo_half, unplug_link
 from hftd.gateway.memory import LINK_REPLAY, gateway_counters_dtype, session_dtype
 from hftd.gateway.order_table import rebuild, table_dtype
-from hftd.gateway.outgoing import send_orders, sweep, write_cancels
+from hftd.gateway.outgoing import send_orders, sweep, time_batch, write_cancels
 from hftd.gateway.reports import note
 from hftd.gateway.venue import venue_event_dtype
 from hftd.msg.enums import LogCode, Reason
@@ -168,7 +168,8 @@ def kernel():
 
 # ---------------------------------------------------------------- what the cold side asks for
 
-REQUEST_FLUSH, REQUEST_QUERY, REQUEST_LOGOUT, REQUEST_LOSE, REQUEST_RECONCILE, REQUEST_SWEEP, REQUEST_REBUILD = range(7)
+(REQUEST_FLUSH, REQUEST_QUERY, REQUEST_LOGOUT, REQUEST_LOSE, REQUEST_RECONCILE, REQUEST_SWEEP, REQUEST_REBUILD,
+ REQUEST_STAMPING) = range(8)  # fmt: skip
 
 
 @hot
@@ -176,7 +177,8 @@ def serve_request(agent, request, value, now):
     """Do one thing for the cold side, between two slices. One function, so that a child has but one more to load.
 
     FLUSH: send what waits. QUERY, LOGOUT: queue and send that message. LOSE: open orders are UNKNOWN. RECONCILE: see there.
-    SWEEP: cancel what `value` says. REBUILD: take back half a message and make the indexes anew; returns open orders.
+    SWEEP: cancel what `value` says. STAMPING: count the stages of the last order `value` times, returns the ticks that took; for
+    rehearsals only. REBUILD: take back half a message and make the indexes anew; returns open orders.
     """
     result = 0
     link = agent.link
@@ -196,6 +198,11 @@ def serve_request(agent, request, value, now):
     elif request == REQUEST_SWEEP:
         sweep(agent, value)
         agent.check_at = 0
+    elif request == REQUEST_STAMPING:
+        begun = tsc()
+        for _ in range(value):
+            time_batch(agent, 1, now, now + 1)
+        result = tsc() - begun
     elif request == REQUEST_REBUILD:
         undo_half(agent)
         result = rebuild(agent.table)

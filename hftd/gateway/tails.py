@@ -16,7 +16,7 @@ from hftd.shm.pauses import note_wait
 
 @hot
 def keep_tail(agent, order, sent, call, batch):
-    """Keep the stamps of a slow order. order: order_dtype; sent: ticks from cause to send(); call: of send(); batch: orders in it."""
+    """Keep the stamps of a slow order. sent: ticks from its cause to send(); call: ticks of send(); batch: orders in it."""
     apart()
     counters = record_at(agent.counters_at, gateway_counters_dtype)
     tail = row(span(agent.tails), counters.slow_orders & (TAILS - 1), tail_dtype)

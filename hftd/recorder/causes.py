@@ -3,8 +3,8 @@
     order    |--- feed ---|- strategy -|-- risk --|------ gateway ------|= send() =|
     pauses        feed: …     strategy: …  risk: ███████ (2 involuntary switches)      -> SWITCHED, risk, overlap
 
-The gateway keeps the stamps of slow orders (gateway/tails.py), each role when it paused (shm/pauses.py); a role completes a pause at
-the end of its slice, so an order is looked at when it is DELAY old. A cause counts where the pause covers a quarter of the
+The gateway keeps the stamps of slow orders (gateway/tails.py), each role when it paused (shm/pauses.py); a role completes a pause
+at the end of its slice, so an order is looked at when it is DELAY_S old. A cause counts where the pause covers a quarter of the
 order's time; else the longest stage is named. Nothing here is a guess by time of day: no overlap, no cause.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hftd.gateway.memory import TAILS
+from hftd.gateway.memory import TAILS, tail_dtype
 from hftd.msg.enums import Cause, Role
 from hftd.recorder.memory import NEWEST, WORST, slow_dtype
 from hftd.shm import pauses
@@ -29,13 +29,12 @@ SHARE = 4
 BURST = 8
 """Records from which on a long turn was a burst of work."""
 
-CARRIED = ("number", "cl_ord_id", "ts_recv", "t_feed", "t_strategy", "t_risk", "t_sent", "t_call", "batch", "instrument", "strategy",
-           "kind")  # fmt: skip
+CARRIED = tuple(name for name in tail_dtype.names or () if name != "pad")
 
 
 @dataclass(frozen=True)
 class Found:
-    """A cause: in which stage (index), which mark paused (-1: none), for how many ticks of the stage, busy with how many records."""
+    """A cause: in which stage (index), which mark paused (-1: none), how many ticks of the stage, and its work."""
 
     cause: Cause
     stage: int

@@ -52,7 +52,8 @@ SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
                        ("applied", "next", "", "")),
     LogCode.MARKET_BREAKER: ("error", "market-wide circuit breaker, level {level}: no new risk until the venue resumes trading",
                              ("level", "killed", "", "")),
-    LogCode.BUDGET_MISSED: ("warning", "rehearsal: {p50_ns} ns where {budget_ns} ns are the budget", ("p50_ns", "budget_ns", "", "")),
+    LogCode.BUDGET_MISSED: ("warning", "rehearsal: {p50_ns} ns where the budget is {budget_ns} ns",
+                            ("p50_ns", "budget_ns", "", "")),
     LogCode.CAPACITY: ("error", "a table is full", ("which", "detail", "c", "d")),
 }  # fmt: skip
 """Code -> level, sentence, names of a, b, c, d ('' left out)."""

@@ -70,4 +70,8 @@ slow_dtype = layout("slow", 192, [
 
 def parts(config: Config) -> list[Part]:
     """Return the parts of the recorder's segment."""
-    return [Part("counters", recorder_counters_dtype, 1), Part("taps", tap_dtype, TAPS_MAX), Part("slow", slow_dtype, WORST + NEWEST)]
+    return [
+        Part("counters", recorder_counters_dtype, 1),
+        Part("taps", tap_dtype, TAPS_MAX),
+        Part("slow", slow_dtype, WORST + NEWEST),
+    ]

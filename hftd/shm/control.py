@@ -52,6 +52,28 @@ mark_dtype = layout("mark", PAIR, [
 ])  # fmt: skip
 
 
+rehearsal_dtype = layout("rehearsal", PAIR, [
+    ("verdict", "i8"),                            # REHEARSED_…
+    ("took_ns", "i8"),                            # the whole rehearsal, its memory made and given back
+    ("rounds", "i8"),                             # times the tape was played
+    ("steps", "i8"),                              # calls of the role's loop
+    ("measured", "i8"),                           # turns that were timed, of the later rounds
+    ("first_ns", "i8"),                           # the first such turn: nothing was warm
+    ("p50_ns", "i8"),
+    ("p99_ns", "i8"),
+    ("max_ns", "i8"),
+    ("budget_ns", "i8"),                          # of the median; 0: none
+    ("faults", "i8"),                             # page faults while it was measured
+    ("sunk_bytes", "i8"),                         # gateway: bytes of orders that ended in the rehearsal's own socket
+    ("stamping_ns", "i8"),                        # gateway: what counting one order's stages takes, after its send()
+    ("orders", "i8"),                             # gateway: orders that were encoded
+    ("pad", ("i8", (2,))),
+])  # fmt: skip
+
+REHEARSED_NOT, REHEARSED_MET, REHEARSED_MISSED, REHEARSED_UNJUDGED = range(4)
+REHEARSED_TEXT = ("not rehearsed", "met", "MISSED", "not judged")
+
+
 def parts() -> list[Part]:
     """Return the parts of the control segment; they do not depend on the configuration, so any version's tools find them."""
     return [
@@ -60,6 +82,7 @@ def parts() -> list[Part]:
         Part("marks", mark_dtype, MARKS),
         Part("errors", error_dtype, MARKS * ROWS),
         Part("config", np.dtype("u1"), CONFIG_BYTES),
+        Part("rehearsals", rehearsal_dtype, MARKS),
         Part("meters", pauses.meter_dtype, MARKS),
         Part("pauses", pauses.pause_dtype, MARKS * pauses.ROWS),
     ]

@@ -205,7 +205,7 @@ PHASE_PLAY, PHASE_SOW, PHASE_OPEN, PHASE_FLOW, PHASE_CLOSE = 0, 1, 2, 3, 4
 
 SOURCE_NONE, SOURCE_REPLAY, SOURCE_SYNTHETIC = 0, 1, 2
 
-exchange_dtype = layout("exchange", 1472, [
+exchange_dtype = layout("exchange", 1536, [
     ("tape", stream_dtype),
     ("orders", pool_dtype),
     ("levels", pool_dtype),

@@ -23,7 +23,7 @@ from hftd.shm.errlog import ROWS
 from hftd.strategy.levels import LEVEL, make_room, open_arena
 from hftd.strategy.memory import PARAMS_MAX
 from hftd.strategy.params import symbol_word
-from hftd.strategy.program import load_row
+from hftd.strategy.program import Program, load_row
 from hftd.strategy.records import book_dtype, level_dtype, order_row_dtype, side_dtype, strategy_agent_dtype
 
 DEFAULT_TICK = 100
@@ -39,10 +39,11 @@ class StrategyAgent(Agent):
 
     role = Role.STRATEGY
 
-    def __init__(self, config: Config, memory, index: int = 0):
+    def __init__(self, config: Config, memory, index: int = 0, program: Program | None = None):
+        """With `program`, one that is loaded already: its compiled loop is then the same one."""
         super().__init__(config, memory, index)
         self.row = config.strategy[index]
-        self.program = load_row(config, index)
+        self.program = program or load_row(config, index)
         self.segment = memory[f"strategy.{index}"]
         self.made = records(strategy_agent_dtype, 1)
         self.handle = self.made[0]

@@ -24,7 +24,8 @@ def _arrival(agent, header, now):
 
 
 def session():
-    return [itch.directory(9, "AAPL"), itch.action(9, "T"), itch.add(9, 1, "B", 100, 1_000_000), itch.add(9, 2, "S", 100, 1_000_100)]
+    book = [itch.add(9, 1, "B", 100, 1_000_000), itch.add(9, 2, "S", 100, 1_000_100)]
+    return [itch.directory(9, "AAPL"), itch.action(9, "T"), *book]
 
 
 def held_up(stamps):
