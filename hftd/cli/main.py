@@ -15,14 +15,14 @@ from hftd.errors import HftdError
 
 def parser() -> argparse.ArgumentParser:
     """Return the whole command line's parser."""
-    from hftd.cli import daemon, feed, market, prove, research, show
+    from hftd.cli import daemon, feed, latency, market, prove, research, show
 
     top = argparse.ArgumentParser(
         prog="hftd", description="A low-latency trading daemon: machine code in the path, Python in the source."
     )
     top.add_argument("--version", action="version", version=f"hftd {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in (daemon, show, market, feed, prove, research):
+    for group in (daemon, show, market, feed, prove, latency, research):
         group.add(commands)
     return top
 

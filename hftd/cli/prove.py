@@ -1,9 +1,8 @@
-"""check, certify, memory, latency: what hftd claims about speed, shown on this host and on this code."""
+"""check, certify, memory: what hftd claims about speed, shown on this host and on this code."""
 
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,6 @@ def add(commands) -> None:
     parser.add_argument("--layouts", action="store_true", help="also every record's fields with their offsets")
     parser.add_argument("--json", action="store_true")
     parser.set_defaults(run=memory, config=None)
-    parser = commands.add_parser("latency", help="where the time of each order goes, against the budgets")
-    name_argument(parser)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--watch", nargs="?", type=float, const=1.0, metavar="SECONDS",
-                        help="what came in each second (or SECONDS)")  # fmt: skip
-    parser.add_argument("--plot", metavar="FILE", help="draw the distributions into an SVG file")
-    parser.set_defaults(run=latency)
 
 
 def _seconds(text: str) -> float:
@@ -239,90 +231,3 @@ def render_memory(config, found: list, roles: list[dict[str, Any]], kinds: dict[
 
 def _kib(count: int) -> str:
     return f"{count / 1024:,.0f} KiB" if count < 10 << 20 else f"{count / (1 << 20):,.1f} MiB"
-
-
-# ---------------------------------------------------------------- latency
-
-
-def latency(options) -> int:
-    """Print the stages of an order against their budgets."""
-    from hftd.control import latency as timing
-
-    before = None
-    while True:
-        layout, found = _stages(options)
-        shown = timing.since(found, before) if before is not None else found
-        if options.plot:
-            _plot(options.plot, shown, layout)
-        _show_latency(options, shown, layout, since_start=before is None)
-        if not options.watch:
-            return 0
-        before = found
-        time.sleep(options.watch)
-
-
-def _stages(options) -> tuple[str, list]:
-    from hftd.control import latency as timing
-    from hftd.control.config import LAYOUTS
-    from hftd.core import clock as clocks
-    from hftd.gateway.memory import HISTOGRAMS
-    from hftd.shm import map as shared
-
-    config, running = shared.attach(instance(options))
-    control = running["control"]
-    hz = int(clocks.snapshot(control["clock"][0])["hz"])
-    layout = f"{config.daemon.name}, layout {LAYOUTS[int(control['run'][0]['layout'])]}"
-    return layout, timing.read(running["orders"]["histograms"], HISTOGRAMS, hz)
-
-
-def _plot(file: str, found: list, layout: str) -> None:
-    from hftd.control import latency as timing
-    from hftd.errors import HftdError
-
-    text = timing.svg(found, "hftd: where the time of an order goes", f"{layout}, {time.strftime('%Y-%m-%d %H:%M:%S %z')}")
-    try:
-        Path(file).write_text(text)
-    except OSError as error:
-        raise HftdError(f"{file}: {error.strerror}") from None
-
-
-def _show_latency(options, found: list, layout: str, since_start: bool) -> None:
-    from hftd.cli.main import say
-    from hftd.cli.tables import console
-
-    if options.json:
-        say(json.dumps({"what": layout, "since_start": since_start, "stages": [one.as_dict() for one in found]}))
-        return
-    if options.watch:
-        console.clear()
-    render_latency(found, f"{layout}, {'since the start' if since_start else f'the last {options.watch:g} s'}")
-    if options.plot:
-        say(f"{options.plot}: written")
-
-
-def render_latency(found: list, title: str) -> None:
-    """Print a table of stages and a line of blocks for each."""
-    from hftd.cli.tables import console, table
-    from hftd.control import latency as timing
-
-    names = [f"p{percent:g}" for percent in timing.POINTS]
-    rows = []
-    for one in found:
-        budget = one.budget
-        wanted = timing.duration(budget.p50) if budget.p50 else "-"
-        wanted += f" / {timing.duration(budget.p99)}" if budget.p99 else ""
-        verdict = {True: "[green]met[/]", False: "[red]MISSED[/]", None: ""}[one.met]
-        points = [timing.duration(one.at(percent)) if one.count else "-" for percent in timing.POINTS]
-        most = timing.duration(one.largest * one.scale) if one.count else "-"
-        rows.append((one.stage, verdict, one.count, *points, most, wanted))
-    table(f"latency of orders: {title}", ("stage", "", "orders", *names, "max", "budget p50 / p99"), rows, left=2)
-    counted = [one for one in found if one.count]
-    if not counted:
-        console.print("no order was sent yet")
-        return
-    if "layout shared" in title:
-        console.print("budgets are for roles that spin; in this layout they park, and waking up takes the most of it")
-    low, high = timing.span(counted)
-    for one in counted:
-        console.print(f"{one.stage:>14} {timing.sparkline(one, low, high, 72)}", markup=False)
-    console.print(f"{'':>14} {timing.duration(low):<36}{timing.duration(high):>36}", markup=False)

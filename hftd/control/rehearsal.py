@@ -67,6 +67,9 @@ DESK = 1
 WARM, ROUNDS_MAX, SECONDS_MAX = 10, 100, 0.03
 """Rounds before anything is measured; rounds at most; and for how long (on a slow host fewer rounds are played)."""
 
+PACE_S = 0.03
+"""Between two events of the tape, by their stamps: strategies that wait between two orders get through their waits."""
+
 MADV_POPULATE_READ = 22
 STAMPINGS = 256
 NEW, REPLACE, CANCEL, CANCEL_ALL = (int(IntentKind[name]) for name in ("NEW", "REPLACE", "CANCEL", "CANCEL_ALL"))
@@ -129,12 +132,15 @@ class Rehearsal:
         self.agents: dict[Role, Agent] = {}
         self.times: list[int] = []
         self.steps = self.sunk = self.rounds = 0
+        self.market_time = clocks.now_ticks()
+        self.pace = int(PACE_S * int(control["clock"][0]["hz"]))
         self.venue, self.sequence = PaperVenue(), 0
         try:
             self._open(role)
         except BaseException:
             self.close()
             raise
+        control["run"][0]["session_up"] = 1       # a gateway that opens takes it down
         self._tape = self._endless()
 
     # ------------------------------------------------------------ setting the stage
@@ -167,7 +173,6 @@ class Rehearsal:
         link = gateway.handle["link"]
         link["dead_ticks"] = link["heartbeat_ticks"] = gateway.handle["risk_dead_ticks"] = pauses.NEVER
         gateway.session["state"] = LINK_UP
-        self.memory["control"]["run"][0]["session_up"] = 1
         risk.strategies[DESK]["state"] = risk.strategies[0]["state"]
         risk.arm()
 
@@ -262,7 +267,8 @@ class Rehearsal:
 
     def _event(self, kind: EventKind, px: int = 0, qty: int = 0, sell: bool = False, end: bool = True, ref: int = 0) -> None:
         made = np.zeros(1, market_event_dtype)
-        made["ts_recv"], made["px"], made["qty"], made["ref"], made["kind"] = clocks.now_ticks(), px, qty, ref, int(kind)
+        self.market_time += self.pace
+        made["ts_recv"], made["px"], made["qty"], made["ref"], made["kind"] = self.market_time, px, qty, ref, int(kind)
         made["ts_event"], made["orders"], made["t_feed"] = 34_200_000_000_000 + self.steps * 1000, 1, 1
         made["flags"] = (FLAG_SELL if sell else 0) | (FLAG_END_OF_PACKET if end else 0)
         push_log(self.events, made.ctypes.data)

@@ -43,7 +43,7 @@ class MarketTape:
 
     def opening(self) -> bytes:
         """Return the packet that announces the symbol, lets it trade, and gives it LEVELS levels on each side."""
-        directory = self.symbol + b"QN" + struct.pack(">I", 100) + b"NC  PN N1N" + struct.pack(">I", 0) + b"N"
+        directory = self.symbol + b"QN" + struct.pack(">I", 100) + b"NC  PN 1N" + struct.pack(">I", 0) + b"N"
         messages = [self._message("S", b"Q", 0), self._message("R", directory), self._message("H", self.symbol + b"T     ")]
         for depth in range(1, LEVELS + 1):
             messages += [self._add("B", PX - depth * TICK, 500), self._add("S", PX + depth * TICK, 500)]

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hftd.cli import main, prove
+from hftd.cli import latency as command
+from hftd.cli import main
 from hftd.control import latency
 from hftd.core.memory import records
 from hftd.shm.histogram import histogram_dtype, percentiles, record_value
@@ -111,11 +112,26 @@ def test_durations(value, words):
     assert latency.duration(value) == words
 
 
+SLOW = {
+    "id": "0-7-3", "symbol": "AAA", "kind": "NEW", "utc_ns": 1, "total_ns": 81_000, "cause": "SWITCHED", "text": "lost its core",
+    "stages_ns": {"feed": 300, "strategy": 400, "risk": 79_000, "gateway": 1300, "send": 0}, "stage": "risk", "role": "risk",
+    "overlap_ns": 78_000, "work": 0,
+}  # fmt: skip
+BESIDE = {
+    "arrival": {"stamps": "tsc", "text": "the return of the receive call", "exact": False, "receives": 5, "p50": 300.0,
+                "p99": 900.0, "p99.9": 900.0, "p99.99": 900.0, "max": 950.0},
+    "stamping_ns": 61,
+    "pauses": [{"agent": "risk", "threshold_ns": 10_000, "longest_ns": 2_000_000, "seconds": 10.0,
+                "kinds": {"turn": {"count": 1234, "ns": 100_000_000}}}],
+    "slow": {"count": 17, "looked_for": 16, "worst": [SLOW], "newest": [SLOW]},
+}  # fmt: skip
+
+
 @pytest.fixture
 def daemon(monkeypatch):
     """What the command reads, without a daemon."""
     made = block(feed=[500] * 20, strategy=[1300] * 20, tick_to_trade=[5200] * 20)
-    monkeypatch.setattr(prove, "_stages", lambda options: ("desk, layout dedicated", latency.read(made, LABELS, HZ)))
+    monkeypatch.setattr(command, "_look", lambda _: ("desk, layout dedicated", latency.read(made, LABELS, HZ), BESIDE))
     return made
 
 
@@ -129,12 +145,23 @@ def test_command_prints_stages_and_draws(daemon, tmp_path, capsys):
     ElementTree.fromstring(file.read_text())
 
 
+def test_command_names_pauses_and_causes(daemon, capsys):
+    """From when it is measured, what that costs, who paused how much, and why an order was slow."""
+    assert main.main(["latency"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("measured from the return of the receive call", "had waited at most p50 300 ns", "takes 61 ns an order",
+                  "turn 1,234 (100 ms)", "1.00%", "the slowest of 17 slow orders", "0-7-3", "SWITCHED of risk", "81 us", "79 us",
+                  "SWITCHED: lost its core"):  # fmt: skip
+        assert words in said
+
+
 def test_command_gives_json(daemon, capsys):
     """Everything, in ns."""
     assert main.main(["latency", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     stages = {row["stage"]: row for row in said["stages"]}
     assert stages["feed"]["count"] == 20 and stages["feed"]["p50"] == pytest.approx(192.3, abs=0.5)
+    assert {name: said[name] for name in BESIDE} == BESIDE
     assert stages["feed"]["met"] is True and stages["tick_to_trade"]["met"] is False and stages["answer"]["met"] is None
 
 
@@ -155,7 +182,7 @@ def test_watching_shows_what_is_new(daemon, monkeypatch, capsys):
         for _ in range(7):
             record_value(daemon[0], daemon.ctypes.data, 100)
 
-    monkeypatch.setattr(prove, "time", SimpleNamespace(sleep=wait, strftime=lambda text: ""))
+    monkeypatch.setattr(command, "time", SimpleNamespace(sleep=wait, strftime=lambda text: ""))
     assert main.main(["latency", "--json", "--watch", "0.5"]) == 130
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert [row["count"] for row in first["stages"]] == [20, 20, 20, 0]
