@@ -49,6 +49,14 @@ class MarketTape:
             messages += [self._add("B", PX - depth * TICK, 500), self._add("S", PX + depth * TICK, 500)]
         return self.packet(*messages)
 
+    def better(self) -> bytes:
+        """Return the packet that makes the best bid better by a level, right below the best offer."""
+        return self.packet(self._add("B", PX))
+
+    def worse(self) -> bytes:
+        """Return the packet that takes it back."""
+        return self.packet(self._message("D", struct.pack(">Q", self.reference)))
+
     def round(self) -> list[bytes]:
         """Return the packets of one round: added, reduced, executed, replaced, deleted on both sides, and a hidden print."""
         made = []

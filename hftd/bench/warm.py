@@ -1,0 +1,234 @@
+"""The first order after a silence, with the path kept warm and without.
+
+    process F, one core    feed's loop in slices ◀─ a datagram of its own, after the silence
+       │ ring.md
+    process T, another     strategy, risk and gateway fused, in slices ──▶ send() on a TCP socket
+
+The daemon's agents, loops and hosts' habits: after each slice a little Python runs, which is what makes a quiet path cold. F counts
+the silence and then hands itself a packet (on two cores a third process would push one of the two away). Each order carries the
+stamps of its hops, as in the daemon; what is shown is packet received to send() called. With and without alternate order by order.
+"""
+
+import contextlib
+import mmap
+import os
+import signal
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hftd.bench.path import _pair
+from hftd.bench.registry import BenchError, Lab, Samples, Skip, benchmark
+from hftd.control import config as configuration
+from hftd.control.fused import fused_kernel
+from hftd.control.host import place
+from hftd.control.rehearsal import SYMBOL, Rehearsal, RehearsedFeed
+from hftd.control.warm import compile_all, kernels
+from hftd.core import clock as clocks
+from hftd.core.agent import SPIN_TURNS
+from hftd.core.keepwarm import KeepWarm
+from hftd.core.layout import layout
+from hftd.core.libc import die_with_parent
+from hftd.feed.memory import LINE_A
+from hftd.gateway.memory import LINK_UP
+from hftd.gateway.setup import GatewayAgent
+from hftd.msg.enums import Role, RunState
+from hftd.risk.setup import RiskAgent
+from hftd.shm import pauses
+from hftd.strategy.harness import private_memory
+from hftd.strategy.setup import StrategyAgent
+from hftd.venues.nasdaq.soup_link import plug
+from hftd.venues.nasdaq.tape import MarketTape, PaperVenue
+
+SILENCES = ((0.001, "1 ms", 200, 20), (0.1, "100 ms", 40, 4), (10.0, "10 s", 4, 0))
+"""Seconds, words, orders of each kind in a full run and in a quick one."""
+
+FEED_TURNS = 2_000
+SETTLE_S, PATIENCE_S = 0.02, 5.0
+
+desk_dtype = layout("warm_desk", 64, [
+    ("ready", "i8"),                              # processes that are set up
+    ("asked", "i8"),                              # packets asked for
+    ("given", "i8"),                              # packets handed over
+    ("silence_ns", "i8"),                         # before each
+    ("keep", "i8"),                               # 1: keep warm
+    ("stop", "i8"),
+    ("pad", ("i8", (2,))),
+])  # fmt: skip
+
+
+class Stand:
+    """Two processes over one memory, and the parent that asks for ticks."""
+
+    def __init__(self, directory: str):
+        data = {
+            "daemon": {"name": "warm", "run_dir": directory, "state_dir": directory, "layout": "fused"},
+            "universe": {"symbols": [SYMBOL], "max": 1},
+            "feed": {"request": [], "orders_max": 4096, "levels_max": 4096},
+            "strategy": [{"file": str(Path(__file__).with_name("trigger.py"))}],
+            "risk": {"position_max": 1 << 39, "gross_notional_max": 1e13, "loss_max": 1e13, "feed_stale_ms": 3_600_000,
+                     "order_notional_max": 1e9},
+            "gateway": {"risk_dead_ms": 60_000},
+        }  # fmt: skip
+        self.config = configuration.build(data, "bench warm")
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) < 2:
+            raise Skip("needs two cores")
+        self.cores = cores[:2]
+        compile_all(kernels(self.config, replace(place(self.config), layout="fused")), "bench warm")
+        self.memory = private_memory(self.config)
+        self.control = self.memory["control"]
+        clocks.calibrate(self.control["clock"][0])
+        self.desk = np.frombuffer(mmap.mmap(-1, mmap.PAGESIZE), desk_dtype, 1)
+        self.venue = _pair()
+        self.pids = [self._child(self.cores[0], self._feed), self._child(self.cores[1], self._three)]
+        self._until(lambda: int(self.desk["ready"][0]) == 2, "its processes")
+
+    # ------------------------------------------------------------ the processes
+
+    def _child(self, core: int, body) -> int:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                die_with_parent(signal.SIGKILL, parent)
+                os.sched_setaffinity(0, {core})
+                body()
+                code = 0
+            finally:
+                os._exit(code)
+        return pid
+
+    def _feed(self) -> None:
+        desk = self.desk[0]
+        rehearsal = Rehearsal(self.config, Role.FEED, clock=self.control["clock"][0])
+        rehearsal.play(0.01)
+        agent, tape = RehearsedFeed(self.config, self.memory), MarketTape(SYMBOL)
+        agent.prepare(True)
+        warm = KeepWarm(rehearsal.step, [agent.mark], self.config.daemon.keep_warm_ms)
+        kernel, line = agent.kernel(), agent.lines[LINE_A]
+        line.send(tape.opening())
+        desk["ready"] += 1
+        due, better = 0, True
+        while not desk["stop"]:
+            kernel(agent.handle, agent.mark, agent.waiting, FEED_TURNS)
+            now = time.monotonic_ns()
+            agent.cold(now)
+            if desk["keep"]:
+                warm.turn(now)
+            if desk["asked"] == desk["given"]:
+                due = now + int(desk["silence_ns"])
+            elif now >= due:
+                line.send(tape.better() if better else tape.worse())
+                better = not better
+                desk["given"] += 1
+
+    def _three(self) -> None:
+        desk, control = self.desk[0], self.control
+        rehearsal = Rehearsal(self.config, Role.GATEWAY, 0, True, control["clock"][0])
+        rehearsal.play(0.02)
+        agents = [StrategyAgent(self.config, self.memory, 0, rehearsal.program), RiskAgent(self.config, self.memory),
+                  GatewayAgent(self.config, self.memory)]  # fmt: skip
+        for agent in agents:
+            agent.prepare(True)
+        strategy, risk, gateway = agents
+        here, there = self.venue
+        plug(gateway.handle["link"], here.fileno(), clocks.now_ticks())
+        gateway.handle["link"]["dead_ticks"] = gateway.handle["link"]["heartbeat_ticks"] = pauses.NEVER
+        gateway.session["state"] = LINK_UP
+        control["run"][0]["state"], control["run"][0]["session_up"] = int(RunState.READY), 1
+        venue, kernel = PaperVenue(), fused_kernel(rehearsal.program)
+        warm = KeepWarm(rehearsal.step, [agent.mark for agent in agents], self.config.daemon.keep_warm_ms)
+        handles = [part for agent in agents for part in (agent.handle, agent.mark)]
+        desk["ready"] += 1
+        while not desk["stop"]:
+            kernel(*handles, gateway.waiting, SPIN_TURNS // 3)
+            now = time.monotonic_ns()
+            strategy.cold(now)
+            risk.cold(now)
+            with contextlib.suppress(BlockingIOError):
+                there.send(venue.answer(there.recv(65536)))
+            if desk["keep"]:
+                warm.turn(now)
+
+    # ------------------------------------------------------------ the parent
+
+    def _until(self, done, what: str, patience_s: float = 60.0) -> None:
+        deadline = time.monotonic() + patience_s
+        while not done():
+            if time.monotonic() > deadline:
+                raise BenchError(f"warm: waited {patience_s:g} s for {what}")
+            for pid in self.pids if hasattr(self, "pids") else ():
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    self.pids.remove(pid)
+                    raise BenchError("warm: a process ended before it should")
+            time.sleep(0.001)
+
+    def tick(self, silence_s: float, keep: bool) -> tuple[int, int]:
+        """Let a better bid come after a silence; return ticks from packet to published, and from packet to send()."""
+        desk, sent = self.desk[0], self.memory["orders"]["counters"]["enters_sent"]
+        before = int(sent[0])
+        desk["silence_ns"], desk["keep"] = int(silence_s * 1e9), int(keep)
+        desk["asked"] += 1
+        time.sleep(silence_s)
+        self._until(lambda: int(sent[0]) > before, "an order", PATIENCE_S)
+        rows = np.asarray(self.memory["orders"]["orders"]).view(np.ndarray)
+        self._until(lambda: int(rows["ts_sent"].max()) > 0, "its stamp", PATIENCE_S)
+        time.sleep(SETTLE_S)
+        row = rows[int(rows["ts_sent"].argmax())]
+        events = np.asarray(self.memory["ring.md"]["slots"]).view(np.ndarray)
+        fed = self._fed(events, int(row["ts_recv"]))
+        desk["silence_ns"] = 0
+        desk["asked"] += 1
+        self._until(lambda: int(desk["given"]) == int(desk["asked"]), "the market to go back", PATIENCE_S)
+        time.sleep(SETTLE_S)
+        return fed, int(row["ts_sent"]) - int(row["ts_recv"])
+
+    def _fed(self, slots: np.ndarray, ts_recv: int) -> int:
+        from hftd.msg.records import market_event_dtype
+
+        events = slots.view(market_event_dtype)
+        mine = events[events["ts_recv"] == ts_recv]
+        if not len(mine):
+            raise BenchError("warm: an order without its packet")
+        return int(mine["t_feed"].max())
+
+    def close(self) -> None:
+        """End both processes."""
+        self.desk["stop"] = 1
+        for pid in self.pids:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        for end in self.venue:
+            end.close()
+
+
+@benchmark("warm", about="first tick to trade after a silence, two processes")
+def warm(lab: Lab) -> list[Samples]:
+    """Rows in pairs: the path left to itself, and kept warm."""
+    made = []
+    with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory:
+        stand = Stand(directory)
+        try:
+            for _ in range(20):
+                stand.tick(0.0, False)
+            for seconds, words, full, quick in SILENCES:
+                found: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
+                for _ in range(lab.count(full, quick)):
+                    for keep in (False, True):
+                        found[keep].append(stand.tick(seconds, keep))
+                for keep in (False, True):
+                    if found[keep]:
+                        fed, whole = np.array(found[keep], np.int64).T
+                        stages = [np.median(part) * lab.ns_per_tick for part in (fed, whole - fed)]
+                        note = f"p50 of the feed {stages[0]:.0f}, of the rest {stages[1]:.0f}"
+                        name = f"after {words}, {'kept warm' if keep else 'left alone'}"
+                        made.append(Samples(whole, name=f"warm: {name}", note=note))
+        finally:
+            stand.close()
+    return made
+
