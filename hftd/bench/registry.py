@@ -188,7 +188,7 @@ def benchmark(name: str, budget: float | None = None, unit: str = "ns", about: s
 
 def registered() -> dict[str, Benchmark]:
     """Every benchmark, in the order of the modules."""
-    from hftd.bench import core, cores, market, path, trade, warm  # noqa: F401
+    from hftd.bench import core, cores, market, path, stamps, trade, warm  # noqa: F401
 
     return _registry
 

@@ -17,6 +17,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -131,7 +132,7 @@ class Stand:
         desk, control = self.desk[0], self.control
         rehearsal = Rehearsal(self.config, Role.GATEWAY, 0, True, control["clock"][0])
         rehearsal.play(0.02)
-        agents = [StrategyAgent(self.config, self.memory, 0, rehearsal.program), RiskAgent(self.config, self.memory),
+        agents: list[Any] = [StrategyAgent(self.config, self.memory, 0, rehearsal.program), RiskAgent(self.config, self.memory),
                   GatewayAgent(self.config, self.memory)]  # fmt: skip
         for agent in agents:
             agent.prepare(True)

@@ -20,8 +20,9 @@ import resource
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -128,7 +129,7 @@ class Rehearsal:
             control["clock"][0] = clocks.snapshot(clock)
         self.ns = 1e9 / int(control["clock"][0]["hz"])
         control["run"][0]["state"] = int(RunState.READY)
-        self.agents: dict[Role, Agent] = {}
+        self.agents: dict[Role, Any] = {}
         self.times: list[int] = []
         self.steps = self.sunk = self.rounds = 0
         self.market_time = clocks.now_ticks()
@@ -339,7 +340,7 @@ class Rehearsal:
                 yield
             yield from self._venue()
 
-    def _order(self, kind: int, qty: int, side: int, orig: int = 0, cl_ord_id: int = 0, tif: int = 0) -> Iterator[None]:
+    def _order(self, kind: int, qty: int, side: int, orig: int = 0, cl_ord_id: int = 0, tif: int = 0) -> Generator[None, None, int]:
         if not cl_ord_id:
             self.sequence += 1
             cl_ord_id = (DESK << 56) | (1 << 32) | self.sequence  # as msg/ids.py; a leaf called from here would be compiled

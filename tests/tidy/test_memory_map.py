@@ -7,7 +7,7 @@ import pytest
 
 from hftd.core.layout import describe
 from hftd.msg import records
-from hftd.shm import control, errlog, histogram, pool, ring, segment
+from hftd.shm import control, errlog, histogram, pauses, pool, ring, segment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,6 +19,7 @@ PAGES = {
         "segment header": segment.segment_dtype, "ring control": ring.ring_dtype, "ring consumer": ring.ring_consumer_dtype,
         "producer handle": ring.producer_dtype, "consumer handle": ring.consumer_dtype, "pool": pool.pool_dtype,
         "error": errlog.error_dtype, "histogram": histogram.histogram_dtype, "run": control.run_dtype, "mark": control.mark_dtype,
+        "rehearsal": control.rehearsal_dtype, "meter": pauses.meter_dtype, "pause": pauses.pause_dtype,
     },
 }  # fmt: skip
 
