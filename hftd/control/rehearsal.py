@@ -101,6 +101,7 @@ class RehearsedFeed(FeedAgent):
         ours.setblocking(False)
         if self.config.feed.stamps == "kernel":
             ours.setsockopt(socket.SOL_SOCKET, SCM_TIMESTAMPNS, 1)
+            self.handle["lines"][line]["stamped"] = 1
         self.lines = {**getattr(self, "lines", {}), line: theirs}
         self._keep(line, ours)
 
@@ -420,7 +421,8 @@ class Rehearsal:
         """Feed: let the kernel's stamps count, where they are configured. What is timed begins with the call's return: between the
         stamp and the call lies only that we are slow to send."""
         if self.role == Role.FEED:
-            self.agents[Role.FEED].handle["stamped"] = int(on and self.config.feed.stamps == "kernel")
+            for line in self.agents[Role.FEED].lines:
+                self.agents[Role.FEED].handle["lines"][line]["stamped"] = int(on and self.config.feed.stamps == "kernel")
 
     def _packet_times(self):
         return self.memory["market"]["histograms"][0]

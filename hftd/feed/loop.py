@@ -9,9 +9,9 @@ from functools import cache
 from hftd.core.bind import bind
 from hftd.core.duty import duty_cycle
 from hftd.core.jit import leaf
-from hftd.feed.memory import LINE_R
+from hftd.feed.memory import LINE_A, LINE_R
 from hftd.venues.nasdaq.itchmend import mend
-from hftd.venues.nasdaq.moldfeed import catch_up, receive
+from hftd.venues.nasdaq.moldfeed import catch_up, count_wait, receive
 
 LINES = LINE_R + 1
 
@@ -20,12 +20,14 @@ LINES = LINE_R + 1
 def feed_turn(agent, now):
     """One turn. agent: feed_agent_dtype record. Returns datagrams handled and steps of recovery, or -Reason."""
     work = 0
-    agent.turned_before, agent.turned = agent.turned, now
+    before, agent.turned = agent.turned, now
     for line in range(LINES):                         # one call: what is inlined twice is compiled twice
         if agent.lines[line].fd >= 0 and (line != LINE_R or agent.behind != 0):
             work += receive(agent, line)
     if agent.mending != 0:
         work += mend(agent, now)
+    if work > 0 and before != 0 and agent.lines[LINE_A].stamped == 0:
+        count_wait(agent, agent.ts_recv - before)     # the lines were last looked at after that turn began
     if agent.behind != 0:
         work += catch_up(agent, now)
     if agent.reason != 0:

@@ -138,6 +138,7 @@ class FeedAgent(Agent):
         made = line_socket(text, feed.interface, feed.receive_buffer, f"{path}: feed.{key}")
         if feed.stamps == "kernel":
             made.setsockopt(socket.SOL_SOCKET, SCM_TIMESTAMPNS, 1)
+            self.handle["lines"][line]["stamped"] = 1
         self._keep(line, made)
 
     def _keep(self, line: int, made: socket.socket) -> None:
@@ -146,7 +147,7 @@ class FeedAgent(Agent):
 
     def _packets(self, agent, feed) -> None:
         """Lay out the receive buffers with their headers, and the queue of packets that wait."""
-        size = BATCH * (PACKET_ROOM + 16 + 2 * (MSGHDR + 16) + CONTROL_ROOM) + 16
+        size = BATCH * (PACKET_ROOM + 16 + 2 * (MSGHDR + 16) + CONTROL_ROOM + 8) + 16
         self._receive = block(size)
         buffers = address(self._receive)
         vectors = buffers + BATCH * PACKET_ROOM
@@ -154,8 +155,8 @@ class FeedAgent(Agent):
         named = headers + BATCH * MSGHDR
         senders = named + BATCH * MSGHDR
         controls = senders + BATCH * 16
-        agent["stamped"], agent["per_ns"] = int(feed.stamps == "kernel"), self.clock["inverse"]
-        agent["time_at"] = controls + BATCH * CONTROL_ROOM
+        agent["time_at"], agent["per_ns"] = controls + BATCH * CONTROL_ROOM, self.clock["inverse"]
+        agent["arrivals_at"] = agent["time_at"] + 16
         told = (controls, CONTROL_ROOM) if feed.stamps == "kernel" else (0, 0)
         for i in range(BATCH):
             struct.pack_into("=QQ", self._receive, vectors - buffers + 16 * i, buffers + i * PACKET_ROOM, PACKET_ROOM)

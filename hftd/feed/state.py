@@ -87,7 +87,7 @@ line_dtype = layout("line", 64, [
     ("missed", span_dtype),                       # missed_dtype, MISSED of them: number n in row n & (MISSED - 1)
     ("claimed", "i8"),                            # end of the last packet that was doubted
     ("claims", "i8"),                             # packets in a row that agree with it
-    ("pad0", "i8"),
+    ("stamped", "i8"),                            # 1: the kernel stamps what it receives, and that is the receipt
 ])  # fmt: skip
 
 SNAPSHOT_NONE, SNAPSHOT_WANTED, SNAPSHOT_READY, SNAPSHOT_FAILED, SNAPSHOT_CLEARING, SNAPSHOT_APPLYING = range(6)
@@ -186,10 +186,9 @@ feed_agent_dtype = layout("feed_agent", 1280, [
     ("mend_since", "i8"),                         # ticks: when the snapshot was asked for
     ("prints", span_dtype),                       # print_dtype (feed/prints.py), private, a power of two
     # when a packet arrived
-    ("stamped", "i8"),                            # 1: the kernel stamps what it receives, and that is the receipt
+    ("arrivals_at", "i8"),                        # BATCH i8: ticks at which each datagram at hand arrived
     ("per_ns", "i8"),                             # ticks per ns, times 2**32
     ("time_at", "i8"),                            # a struct timespec of our own
     ("turned", "i8"),                             # ticks: this turn began
-    ("turned_before", "i8"),                      # and the one before: what a line brings now came after that
-    ("pad", ("i8", (3,))),
+    ("pad", ("i8", (4,))),
 ])  # fmt: skip

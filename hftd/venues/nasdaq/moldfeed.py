@@ -133,17 +133,13 @@ def receive(agent, line):
                 record_at(agent.counters_at, feed_counters_dtype).receive_errors += 1
         return 0
     now = tsc()
-    if agent.stamped != 0 and line != LINE_R:
-        clock_gettime(CLOCK_REALTIME, agent.time_at)
-    elif agent.histograms_at != 0 and agent.turned_before != 0:
-        count_wait(agent, now - agent.turned_before)
+    if mine.stamped != 0:
+        arrived(agent, mine, got, now)
     for i in range(got):
         header = headers_at + i * MSGHDR
         agent.ts_recv = now
-        if agent.stamped != 0 and line != LINE_R:
-            agent.ts_recv = arrival(agent, header, now)
-            if i == 0:
-                count_wait(agent, now - agent.ts_recv)
+        if mine.stamped != 0:
+            agent.ts_recv = load64(agent.arrivals_at + 8 * i)
         bump(agent.counters_at + PACKETS + 8 * line)
         length = load32(header + MSG_LEN)
         if line == LINE_R and not from_server(agent, load64(header)):
@@ -156,11 +152,22 @@ def receive(agent, line):
     return got
 
 
+@hot
+def arrived(agent, mine, got, now):
+    """Write when each of the `got` datagrams of a receive call arrived to agent.arrivals_at; count how long the first one waited."""
+    apart()
+    clock_gettime(CLOCK_REALTIME, agent.time_at)
+    for i in range(got):
+        store64(agent.arrivals_at + 8 * i, arrival(agent, mine.headers_at + i * MSGHDR, now))
+    count_wait(agent, now - load64(agent.arrivals_at))
+
+
 @leaf
 def count_wait(agent, ticks):
-    """Count how long the first packet of a receive call lay in the socket."""
-    at = agent.histograms_at + WAIT * HISTOGRAM_BYTES
-    record_value(record_at(at, histogram_dtype), at, ticks)
+    """Count how long a packet lay in the socket, or may have lain there at most."""
+    if agent.histograms_at != 0:
+        at = agent.histograms_at + WAIT * HISTOGRAM_BYTES
+        record_value(record_at(at, histogram_dtype), at, ticks)
 
 
 @leaf
