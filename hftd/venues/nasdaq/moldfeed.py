@@ -154,7 +154,7 @@ def receive(agent, line):
 
 @hot
 def arrived(agent, mine, got, now):
-    """Write when each of the `got` datagrams of a receive call arrived to agent.arrivals_at; count how long the first one waited."""
+    """Write when each of `got` datagrams arrived to agent.arrivals_at; count how long the first one waited."""
     apart()
     clock_gettime(CLOCK_REALTIME, agent.time_at)
     for i in range(got):
