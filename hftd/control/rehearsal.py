@@ -64,7 +64,7 @@ SYMBOL = "TAPE"
 DESK = 1
 """The rehearsal's own orders come from a second strategy, so that the user's keeps its rings to itself."""
 
-WARM, ROUNDS_MAX, SECONDS_MAX = 10, 100, 0.03
+WARM, ROUNDS_MAX, SECONDS_MAX = 6, 100, 0.025
 """Rounds before anything is measured; rounds at most; and for how long (on a slow host fewer rounds are played)."""
 
 PACE_S = 0.03
@@ -277,7 +277,8 @@ class Rehearsal:
     def _strategy_round(self) -> Iterator[None]:
         for number in range(6):
             for sell, px in ((False, PX - TICK * (number & 1)), (True, PX + TICK + TICK * (number & 1))):
-                self._event(EventKind.LEVEL, px, 100 + 400 * ((number + sell) & 1), sell, ref=self.steps)
+                heavy = (number // 2 + sell) & 1  # first one side outweighs the other, then the other way round
+                self._event(EventKind.LEVEL, px, 900 if heavy else 100, sell, ref=self.steps)
                 yield from self._decide()
         self._event(EventKind.TRADE, PX, 100, ref=self.steps)
         yield from self._decide()

@@ -65,7 +65,7 @@ def test_feed_goes_through_every_message_that_moves_a_book(stage):
     assert seen.get("duplicates_a", 0) + seen.get("duplicates_b", 0) > 0 and seen["malformed"] > 0 and seen["trades"] > 0
     for name in ("gaps", "unknown_refs", "duplicate_refs", "overfills", "crossed", "foreign", "lost_messages", "receive_errors"):
         assert name not in seen, seen
-    assert found["measured"] > 100 and 0 < found["p50_ns"] <= found["p99_ns"] <= found["max_ns"] < 10**9
+    assert found["measured"] > 50 and 0 < found["p50_ns"] <= found["p99_ns"] <= found["max_ns"] < 10**9
     assert found["first_ns"] > 0 and found["budget_ns"] == STAGES["feed"].p50
 
 
@@ -73,7 +73,7 @@ def test_feed_goes_through_every_message_that_moves_a_book(stage):
 def test_feed_with_kernel_stamps_rehearses_those(stage, stamps):
     """Socket pairs are stamped too."""
     rehearsal = stage(Role.FEED, feed={"stamps": stamps})
-    assert rehearsal.play(0.01)["measured"] > 100
+    assert rehearsal.play(0.01)["measured"] > 50
     assert counted(rehearsal, Role.FEED).get("unstamped", 0) == 0
 
 
