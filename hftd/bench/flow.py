@@ -117,7 +117,7 @@ def preamble(maker: "_Maker", symbols: list[str]) -> None:
     maker.say("S", 0, b"Q")
     for at, symbol in enumerate(symbols):
         name = symbol.encode().ljust(8)
-        maker.say("R", at + 1, name + b"QN" + struct.pack(">I", 100) + b"NC  PN N1N" + struct.pack(">I", 0) + b"N")
+        maker.say("R", at + 1, name + b"QN" + struct.pack(">I", 100) + b"NC  PNN1N" + struct.pack(">I", 0) + b"N")
         maker.say("H", at + 1, name + b"T " + b"    ")
 
 

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from hftd.bench.path import _pair
 from hftd.bench.registry import BenchError, Lab, Samples, Skip, benchmark
+from hftd.bench.rig import tcp_pair
 from hftd.control import config as configuration
 from hftd.control.fused import fused_kernel
 from hftd.control.host import place
@@ -84,7 +84,7 @@ class Stand:
         self.control = self.memory["control"]
         clocks.calibrate(self.control["clock"][0])
         self.desk = np.frombuffer(mmap.mmap(-1, mmap.PAGESIZE), desk_dtype, 1)
-        self.venue = _pair()
+        self.venue = tcp_pair()
         self.pids = [self._child(self.cores[0], self._feed), self._child(self.cores[1], self._three)]
         self._until(lambda: int(self.desk["ready"][0]) == 2, "its processes")
 

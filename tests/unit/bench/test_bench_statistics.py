@@ -48,3 +48,14 @@ def test_ratio_of_pairs_forgets_what_both_suffered():
     ratio, low, high = paired_ratio(before, before * np.array([0.5, 2.0, 1.0, 0.8, 1.3]))
     assert low < 1 < high
     assert paired_ratio([100.0, 100.0], [110.0, 130.0])[1:] == (pytest.approx(1.1), pytest.approx(1.3))
+
+
+def test_the_flow_of_the_benchmarks_is_sound_to_the_last_message():
+    """Not one message of it is refused: a benchmark of refusals would say nothing."""
+    from hftd.bench.flow import make_flow
+    from tests.support.feed_books import Feed
+
+    made, feed = make_flow(2000, 7), Feed(instruments=16, levels=4096, orders=4096)
+    assert feed.apply_framed(made.data) == made.messages
+    assert not any(feed.counter(name) for name in ("bad_lengths", "unknown_types", "bad_fields", "unknown_refs", "crossed"))
+    assert feed.counter("directory") == len(made.symbols)
