@@ -153,7 +153,7 @@ def cost(symbols: int, live: int, messages: int) -> tuple[float, int]:
     """
     each = max(live // symbols, 1)
     market = Market(symbols, each, 11, 50_000_000)
-    build = Build(private_tables(symbols, max(min(live, symbols * 400), 1024)), max(int(live * 1.3), 1024), [])
+    build = Build(private_tables(symbols, max(min(live, symbols * 400), 1024)), max(int(live * 2.5), 1024), [])
     buffer = block(64 << 20, huge=True)
     at = address(buffer)
     opening = market.opening()

@@ -301,7 +301,8 @@ def say_one(market, at):
     index = row(span(market.picks), below(market, PICKS), pick_dtype).symbol * 1
     listing = row(span(market.listings), index, listing_dtype)
     locate, count, what = index + 1, listing.count, below(market, 1000)
-    if count == 0 or (what < 425 and count < listing.room):
+    crowded = count >= listing.room or (count > 2 * listing.target and below(market, 2) == 0)
+    if count == 0 or (what < 425 and not crowded):
         return say_add(market, listing, locate, at)
     if what < 830:
         if count < listing.target >> 1:
