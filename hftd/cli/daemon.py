@@ -97,7 +97,12 @@ def start(options) -> int:
     lock = take_lock(config, wait_s=config.daemon.stop_timeout_s if options.foreground else 0.0)
     compile_all(config)
     if options.foreground:
-        return Supervisor(config, lock, on_ready=lambda why: say(f"hftd: trading, layout {placement.layout} ({why})")).run()
+
+        def trading(why: str) -> None:
+            say(f"hftd: trading, layout {placement.layout} ({why})")
+            _say_memory(config)
+
+        return Supervisor(config, lock, on_ready=trading).run()
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -122,9 +127,21 @@ def start(options) -> int:
         word, _, text = pipe.readline().strip().partition(" ")
     if word == "ready":
         say(f"hftd: {config.daemon.name} is trading (pid {pid}), layout {placement.layout}: {text}")
+        _say_memory(config)
         return 0
     complain(text or f"the supervisor ended; see {log_dir(config) / 'supervisor.log'}")
     return 1
+
+
+def _say_memory(config) -> None:
+    """Say how much the stores of each role hold, and on what pages they lie."""
+    from hftd.cli.main import say
+    from hftd.control.memorymap import at_start
+    from hftd.shm import control, segment
+
+    words = segment.attach(segment.full_name(config.daemon.name, "control"), control.parts(), read_only=True)
+    for line in at_start(config, words):
+        say(f"hftd: memory: {line}")
 
 
 def _tell(pipe: int, text: str) -> None:

@@ -82,6 +82,7 @@ def render_status(facts: dict, before: dict | None = None) -> None:
              ns(row["p50_ns"]), ns(row["p99_ns"]), ns(row["budget_ns"]), row["measured"], row["faults"], ns(row["took_ns"]))
             for row in facts["rehearsal"]
         ], left=2)  # fmt: skip
+    render_placement(facts)
     if facts["latency_ns"]:
         table("latency of orders", ("stage", "count", "p50", "p90", "p99", "p99.9", "max"), [
             (stage, row["count"], ns(row["p50"]), ns(row["p90"]), ns(row["p99"]), ns(row["p99.9"]), ns(row["max"]))
@@ -97,6 +98,35 @@ def render_status(facts: dict, before: dict | None = None) -> None:
     table("rings", ("ring", "records", "capacity", "found full", "slowest behind"), lagging)
     if facts["errors"]:
         table("errors", ("agent", "error", "a", "b", "count"), [tuple(row.values()) for row in facts["errors"]], left=2)
+
+
+def render_placement(facts: dict) -> None:
+    """Print what each role asked of the kernel and got, then every refusal with what mends it, then faults and switches."""
+    from rich.markup import escape
+
+    from hftd.cli.tables import console, table
+
+    roles = [*facts["agents"], {"agent": "supervisor", "placement": facts["placement"], "since_warm": None}]
+    items = list(dict.fromkeys(one["item"] for row in roles for one in row["placement"]))
+    rows, refused = [], []
+    for row in roles:
+        found = {one["item"]: one for one in row["placement"]}
+        if found:
+            rows.append((row["agent"], *(_granted(found.get(item)) for item in items)))
+        refused += [(row["agent"], one) for one in found.values() if one["why"]]
+    table("placement: got", ("agent", *items), rows, left=1)
+    for agent, one in refused:
+        said = f"{agent}: {one['item']}: asked {one['asked']}, {one['state'].lower()}: {one['why']}"
+        console.print(f"[yellow]{escape(said)}[/]", soft_wrap=True)
+    keys = ("minor", "major", "voluntary", "involuntary", "threads")
+    counted = [(row["agent"], *(row["since_warm"][key] for key in keys)) for row in roles if row["since_warm"]]
+    table("since warm-up", ("agent", "minor faults", "major faults", "switches", "involuntary", "threads"), counted)
+
+
+def _granted(one: dict | None) -> str:
+    if one is None:
+        return "-"
+    return one["got"] if one["state"] == "OBTAINED" else f"[yellow]{one['got']} ({one['state'].lower()})[/]"
 
 
 def book(options) -> int:

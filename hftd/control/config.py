@@ -67,6 +67,34 @@ class Daemon:
 
 
 @dataclass(frozen=True)
+class RolePlacement:
+    """[placement.role.ROLE]: what one role asks of the kernel, where that differs."""
+
+    core: int = key(-1, "core of its own; -1: by daemon.cores", min=-1, max=4095)
+    policy: str = key("other", "scheduling class", choices=("other", "fifo", "rr"))
+    priority: int = key(20, "real-time priority, with fifo and rr", min=1, max=98)
+    node: int = key(-1, "NUMA node that memory must come from; -1: rather the one of the role's core", min=-1, max=1023)
+    huge_pages: str = key("advise", "large blocks and segments: advise 2 MiB pages, take reserved ones, or none",
+                          choices=("none", "advise", "reserved"))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Placement:
+    """[placement]: what roles ask of the kernel; `hftd status` shows what came of it. ROLE: a name as shown there, or strategy."""
+
+    strict: bool = key(True, "refuse to start where something asked for here cannot be had; false: run without it, and say so")
+    policy: str = key("other", "scheduling class of roles that spin; a parked role needs none", choices=("other", "fifo", "rr"))
+    priority: int = key(20, "their real-time priority, with fifo and rr", min=1, max=98)
+    node: int = key(-1, "NUMA node that memory must come from; -1: rather the one of the role's core", min=-1, max=1023)
+    huge_pages: str = key("advise", "large blocks and segments: advise 2 MiB pages, take reserved ones (hugetlb), or none",
+                          choices=("none", "advise", "reserved"))  # fmt: skip
+    prefault: bool = key(True, "have every page of a role's shared memory mapped before it is ready")
+    timer_slack_ns: int = key(1000, "how much later than asked a sleep may end; 0: the kernel's 50 us", unit="ns", min=0, max=10**9)
+    cpu_dma_latency: bool = key(False, "hold /dev/cpu_dma_latency open at 0 us while running: no core falls into a deep sleep")
+    role: dict[str, Any] = key({}, "one role's own: [placement.role.feed] core = 2, policy, priority, node, huge_pages")
+
+
+@dataclass(frozen=True)
 class Universe:
     """[universe]: which instruments."""
 
@@ -174,6 +202,7 @@ class Config:
 
     path: str
     daemon: Daemon
+    placement: Placement
     universe: Universe
     feed: Feed
     strategy: tuple[Strategy, ...]
@@ -192,8 +221,8 @@ RISK_PER_INSTRUMENT = ("order_qty_max", "order_notional_max", "position_max", "c
 """Limits that [risk.instrument.SYMBOL] may set; the others are the account's."""
 
 SECTIONS: dict[str, type] = {
-    "daemon": Daemon, "universe": Universe, "feed": Feed, "strategy": Strategy, "risk": Risk, "gateway": Gateway,
-    "recorder": Recorder, "rings": Rings,
+    "daemon": Daemon, "placement": Placement, "universe": Universe, "feed": Feed, "strategy": Strategy, "risk": Risk,
+    "gateway": Gateway, "recorder": Recorder, "rings": Rings,
 }  # fmt: skip
 
 
@@ -326,8 +355,32 @@ def _cross_checks(config: Config, name: str) -> None:
                 reason = "holds for the whole account" if limit in fields else "unknown limit"
                 raise ConfigError(f"{where}.{limit}: {reason}; {_nearest(limit, RISK_PER_INSTRUMENT)}")
             row[limit] = _value(fields[limit], value, f"{where}.{limit}")
+    _check_roles(config, name)
     if not re.fullmatch(r"[ -~]{1,6}", config.gateway.username):
         raise ConfigError(f"{name}: gateway.username: must be 1 to 6 characters, was {config.gateway.username!r}")
+
+
+def _check_roles(config: Config, name: str) -> None:
+    known = ["feed", "risk", "gateway", "recorder", "strategy", *(f"strategy.{strategy_name(row)}" for row in config.strategy)]
+    fields = {item.name: item for item in dataclasses.fields(RolePlacement)}
+    for role, row in config.placement.role.items():
+        where = f"{name}: placement.role.{role}"
+        if role not in known:
+            raise ConfigError(f"{where}: no such role; {_nearest(role, known)}")
+        if not isinstance(row, dict):
+            raise ConfigError(f"{where}: must be a table of keys, was {row!r}")
+        for what, value in row.items():
+            if what not in fields:
+                raise ConfigError(f"{where}.{what}: unknown key; {_nearest(what, fields)}")
+            row[what] = _value(fields[what], value, f"{where}.{what}")
+
+
+def role_placement(config: Config, role: str) -> RolePlacement:
+    """Return what one role asks of the kernel: its own keys, else those of all strategies, else [placement]'s."""
+    whole = config.placement
+    values: dict[str, Any] = {item.name: getattr(whole, item.name, item.default) for item in dataclasses.fields(RolePlacement)}
+    values |= config.placement.role.get("strategy", {}) if role.startswith("strategy.") else {}
+    return RolePlacement(**values | config.placement.role.get(role, {}))
 
 
 def _check_addresses(config: Config, name: str) -> None:

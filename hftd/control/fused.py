@@ -4,7 +4,6 @@ The lowest latency on few cores, at the price of risk's independence: said at st
 """
 
 import functools
-import os
 import time
 
 from hftd.core.agent import PARK_TURNS, SPIN_TURNS, STOP_SIGNALS, Agent, Flag
@@ -37,7 +36,6 @@ class FusedHost:
     def serve(self, spin: bool) -> int:
         """Run until the daemon stops or its supervisor is gone; return a process exit code."""
         stopped = Flag(*STOP_SIGNALS)
-        parent = os.getppid()
         strategy, risk, gateway = self.agents
         for agent in self.agents:
             agent.prepare(spin)
@@ -59,7 +57,10 @@ class FusedHost:
                     agent.cold(now)
                 if gateway.keep_warm is not None:
                     gateway.keep_warm.turn(now)
-                if stopped or os.getppid() != parent or run["state"] >= RunState.STOPPING:
+                for agent in self.agents:
+                    if agent.warm_at_ns >= 0:
+                        agent.watch_warm()
+                if stopped or run["state"] >= RunState.STOPPING:
                     for agent in self.agents:
                         agent.stopping = True
                         agent.mark["state"] = int(AgentState.STOPPING)

@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 
 from hftd.control.config import Config, strategy_name
+from hftd.control.placing import shown
 from hftd.core.layout import describe
+from hftd.core.memory import Block
+from hftd.core.placement import Item
 from hftd.shm import map as shared
-from hftd.shm.segment import HEADER, Part, _offsets, segment_dtype, size_of
+from hftd.shm.placed import HELD_ROWS
+from hftd.shm.segment import HEADER, Part, Segment, _offsets, segment_dtype, size_of
 
 EVERYBODY = "everybody"
 
@@ -131,6 +135,63 @@ def by_role(config: Config, found: list[Room]) -> list[dict[str, Any]]:
     return made
 
 
+def private(config: Config, control: Segment) -> dict[str, list[dict[str, Any]]]:
+    """Return the named blocks of private memory of each role that runs: name, bytes, count, large, pages, node."""
+    made: dict[str, list[dict[str, Any]]] = {}
+    for role, index, name in shared.agents(config):
+        at = shared.mark_of(role, index)
+        made[name] = held(control, at)
+    return made
+
+
+def held(control: Segment, mark: int) -> list[dict[str, Any]]:
+    """Return the blocks one owner wrote down; mark 0: the segments of shared memory, as their maker sees them."""
+    rows = control["held"][mark * HELD_ROWS : (mark + 1) * HELD_ROWS]
+    return [
+        {"name": row["name"].decode(), "bytes": int(row["bytes"]), "count": int(row["count"]), "large": int(row["large"]),
+         "pages": shown(Item.PAGES, int(row["pages"])), "node": int(row["node"])}
+        for row in rows if row["bytes"]
+    ]  # fmt: skip
+
+
+def at_start(config: Config, control: Segment) -> list[str]:
+    """Return what a start says of memory: shared in all, then each role's private stores of a MiB and more, with their capacity."""
+    segments = held(control, 0)
+    large = sum(one["large"] for one in segments)
+    said = [f"shared {mib(sum(one['bytes'] for one in segments))}, {mib(large)} on 2 MiB pages"]
+    for role, blocks in private(config, control).items():
+        stores = [f"{one['name']} {one['count']:,} ({mib(one['bytes'])}{', 2 MiB pages' if one['large'] else ''})"
+                  for one in blocks if one["bytes"] >= 1 << 20]  # fmt: skip
+        if stores:
+            said.append(f"{role} {mib(sum(one['bytes'] for one in blocks))}: {', '.join(stores)}")
+    return said
+
+
+def mib(count: int) -> str:
+    """Return bytes in MiB."""
+    return f"{count / (1 << 20):,.1f} MiB"
+
+
+def role_map(config: Config, blocks: dict[str, list[Block]]) -> str:
+    """Return what each role writes, reads and holds, as hftd/README.md shows it. blocks: private ones by role."""
+    found = {room.name: room for room in rooms(config)}
+    lines = []
+    for row in by_role(config, list(found.values())):
+        own = blocks.get(row["role"], [])
+        size = sum(one.bytes for one in own)
+        lines.append(f"{row['role']}  ({mib(row['write_bytes'])} shared that it writes, {mib(size)} private)")
+        for name in row["writes"]:
+            parts = ", ".join(f"{place.name} {place.count:,} x {place.dtype.itemsize}" for place in found[name].places[1:])
+            lines.append(f"  writes   {name:<14} {found[name].size:>11,}  {parts}")
+        for one in own:
+            count = f"{one.count:,} records" if one.count else ""
+            lines.append(f"  private  {one.name:<26} {one.bytes:>11,}  {count}".rstrip())
+        if row["reads"]:
+            lines.append(f"  reads    {', '.join(row['reads'])}")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
 # ---------------------------------------------------------------- a running daemon
 
 
@@ -187,6 +248,22 @@ def mapped(pid: int, instance: str, root: Path = Path("/")) -> dict[str, dict[st
         else:
             block.append(line)
     keep()
+    return found
+
+
+def nodes(pid: int, root: Path = Path("/")) -> dict[int, int]:
+    """Return the bytes of a process on each NUMA node; empty where that cannot be read."""
+    try:
+        lines = (root / f"proc/{pid}/numa_maps").read_text().splitlines()
+    except OSError:
+        return {}
+    found: dict[int, int] = {}
+    for line in lines:
+        words = dict(word.partition("=")[::2] for word in line.split()[2:])
+        size = int(words.get("kernelpagesize_kB", "4")) * 1024
+        for name, value in words.items():
+            if name[:1] == "N" and name[1:].isdigit():
+                found[int(name[1:])] = found.get(int(name[1:]), 0) + int(value) * size
     return found
 
 

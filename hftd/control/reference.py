@@ -7,7 +7,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from hftd.control.config import RISK_PER_INSTRUMENT, SECTIONS, TYPES
+from hftd.control.config import RISK_PER_INSTRUMENT, SECTIONS, TYPES, RolePlacement
 
 HEAD = """# Configuration
 
@@ -43,6 +43,8 @@ def _section(name: str, kind: type) -> str:
     lines += [_row(item) for item in dataclasses.fields(kind)]
     if name == "risk":
         lines += ["", f"`[risk.instrument.SYMBOL]` may set {', '.join(f'`{key}`' for key in RISK_PER_INSTRUMENT)}."]
+    if name == "placement":
+        lines += ["", f"`[placement.role.ROLE]` may set {', '.join(f'`{one.name}`' for one in dataclasses.fields(RolePlacement))}."]
     return "\n".join([*lines, ""])
 
 

@@ -7,8 +7,8 @@
 
 The loop is the very machine code that will trade, in the process that will trade; instruction caches, branch predictors and the
 system calls' paths are warm afterwards, and each turn was timed against its budget. Every path goes: new, replaced, cancelled,
-rejected, filled whole and in part, denied. The memory is private (nothing real can show it), so the real pages are touched besides
-(`touch`). Nothing can leave: the gateway of a rehearsal has a socket of its own, one end of an AF_UNIX pair whose other end is
+rejected, filled whole and in part, denied. The memory is private (nothing real can show it); the real pages are mapped besides
+(control/placing.py). Nothing can leave: the gateway of a rehearsal has a socket of its own, one end of an AF_UNIX pair whose other end is
 read here; the real one does not exist yet, or stays untouched.
 
 `step()` goes on with the tape by one call of the loop, at any time later: that keeps the path warm (`core/agent.py`).
@@ -70,7 +70,6 @@ WARM, ROUNDS_MAX, SECONDS_MAX = 6, 100, 0.025
 PACE_S = 0.03
 """Between two events of the tape, by their stamps: strategies that wait between two orders get through their waits."""
 
-MADV_POPULATE_READ = 22
 STAMPINGS = 256
 NEW, REPLACE, CANCEL, CANCEL_ALL = (int(IntentKind[name]) for name in ("NEW", "REPLACE", "CANCEL", "CANCEL_ALL"))
 
@@ -481,10 +480,3 @@ def judge(row, found: dict[str, int], ready_budget: str, took_ns: int) -> int:
         verdict = shared_control.REHEARSED_MET if met else shared_control.REHEARSED_MISSED
     row["verdict"] = verdict
     return verdict
-
-
-def touch(memory) -> None:
-    """Map every page of the segments into this process, so that no loop meets a page fault where it writes or reads first."""
-    for name in memory.names():
-        with suppress(OSError):                   # before Linux 5.14: the pages are there, and are mapped when they are used
-            memory[name].memory.madvise(MADV_POPULATE_READ)

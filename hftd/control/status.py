@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from hftd.control.config import LAYOUTS, Config
+from hftd.control.placing import asked, since_warm
 from hftd.core import clock as clocks
 from hftd.core.agent import alive
 from hftd.core.fixed import PRICE_SCALE, to_text
@@ -44,12 +45,14 @@ def snapshot(config: Config, memory: shared.Memory) -> dict[str, Any]:
         "rehearsal": rehearsals(config, memory),
         "rings": rings(memory),
         "errors": errors(config, memory),
+        "placement": asked(control["placed"][0]),
         "shared_memory_mib": round(memory.bytes / (1 << 20), 1),
     }
 
 
 def _agent(config, memory, role, index, name, clock, now) -> dict[str, Any]:
-    mark = memory["control"]["marks"][shared.mark_of(role, index)]
+    at = shared.mark_of(role, index)
+    mark, placed = memory["control"]["marks"][at], memory["control"]["placed"][at]
     pid = int(mark["pid"])
     cycles, busy = int(mark["cycles"]), int(mark["busy"])
     return {
@@ -66,6 +69,8 @@ def _agent(config, memory, role, index, name, clock, now) -> dict[str, Any]:
         "utilisation": round(busy / cycles, 4) if cycles else 0.0,
         "compiled": int(mark["compiled"]),
         "last_reason": Reason(int(mark["reason"])).name,
+        "placement": asked(placed),
+        "since_warm": since_warm(placed, pid),
     }
 
 

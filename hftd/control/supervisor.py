@@ -24,16 +24,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hftd.control.channel import Server
-from hftd.control.config import LAYOUTS, Config, log_dir, resolved, run_dir
+from hftd.control.config import LAYOUTS, Config, log_dir, resolved, role_placement, run_dir
 from hftd.control.fused import FusedHost
-from hftd.control.host import Placement, lock_memory, place
-from hftd.control.rehearsal import Rehearsal, judge, touch
+from hftd.control.host import Placement, place
+from hftd.control.memorymap import users
+from hftd.control.placing import Placing, hold_latency, home
+from hftd.control.rehearsal import Rehearsal, judge
 from hftd.control.sdnotify import Notifier
 from hftd.control.warm import watch_for_compiling
 from hftd.core import clock as clocks
 from hftd.core.agent import Agent, Flag, alive
 from hftd.core.keepwarm import KeepWarm
-from hftd.core.libc import die_with_parent, set_name, set_timer_slack
+from hftd.core.libc import die_with_parent, set_name
+from hftd.core.placement import PAGES, node_at
 from hftd.errors import HftdError
 from hftd.feed.setup import FeedAgent
 from hftd.gateway.setup import GatewayAgent
@@ -44,6 +47,7 @@ from hftd.risk.setup import RiskAgent
 from hftd.shm import map as shared
 from hftd.shm import pauses, ring, segment
 from hftd.shm.control import REHEARSED_MISSED
+from hftd.shm.placed import HELD_ROWS, hold
 from hftd.strategy.setup import StrategyAgent
 
 AGENTS = {
@@ -121,12 +125,15 @@ class Supervisor:
         os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
         stopped = Flag(signal.SIGTERM, signal.SIGINT)
         reclaim(self.config.daemon.name)
-        self.memory = shared.create(self.config, time.time_ns())
+        large = self.config.placement.huge_pages != "none"
+        self.memory = shared.create(self.config, time.time_ns(), homes=self._homes(), large=large)
         control = self.memory["control"]
         self.run_words, self.clock = control["run"][0], control["clock"][0]
         self.marks = control["marks"]
-        server = None
+        server, latency = None, -1
         try:
+            latency = hold_latency(self.config, control["placed"][0])
+            self._tell_segments(control)
             clocks.calibrate(self.clock)
             self.run_words["epoch"] = time.time_ns()
             self.run_words["layout"] = LAYOUTS.index(self.placement.layout)
@@ -146,7 +153,27 @@ class Supervisor:
                 server.close()
             self._kill_rest()
             self.memory.unlink()
+            if latency >= 0:
+                os.close(latency)
         return code
+
+    def _homes(self) -> dict[str, tuple[int, bool]]:
+        """Segment -> NUMA node of the role that writes it, and whether it must be that one."""
+        found = {}
+        for name in shared.segments(self.config):
+            writer = users(self.config, name)[0][0]
+            node = home(self.config, writer, self.placement.cores.get(writer))
+            if node >= 0:
+                found[name] = node, role_placement(self.config, writer).node >= 0
+        return found
+
+    def _tell_segments(self, control) -> None:
+        """Write down the pages and the node of each segment, as the supervisor's own blocks."""
+        blocks = []
+        for name in self.memory.names():
+            one = self.memory[name]
+            blocks.append((name, one.base, one.size, 0, one.large, PAGES.index("advise") if one.large else 0, node_at(one.base)))
+        hold(control["held"][:HELD_ROWS], blocks)
 
     # ------------------------------------------------------------ children
 
@@ -190,19 +217,17 @@ class Supervisor:
         gc.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         set_name(f"hftd:{name}")
-        if self.config.daemon.lock_memory:
-            lock_memory()
         core = self.placement.cores.get(name)
-        if core is not None:
-            os.sched_setaffinity(0, {core})
         members = self._members(role, index)
         for one in members:
             self.marks[shared.mark_of(*one)]["core"] = -1 if core is None else core
         spin = self.placement.spin and role != Role.RECORDER
         watch_for_compiling(self.marks[shared.mark_of(*members[-1])])
-        if not spin:
-            set_timer_slack(1_000)
+        rows = [self.memory["control"]["placed"][shared.mark_of(*one)] for one in members]
+        placing = Placing(self.config, name, rows, core, spin, self.placement.spare)
+        placing.before()
         rehearsed = self._rehearse(role, index) if role != Role.RECORDER else None
+        placing.set_aside("rehearsal")
         program = rehearsed.program if rehearsed is not None else None
         agents: list[Agent] = [
             AGENTS[one](self.config, self.memory, number) if one != Role.STRATEGY or program is None
@@ -210,6 +235,9 @@ class Supervisor:
         ]  # fmt: skip
         if rehearsed is not None:
             self._after_rehearsal(rehearsed, agents, spin)
+        if agents[-1].keep_warm is None:
+            placing.forget("rehearsal")
+        agents[-1].on_open = lambda: self._opened(placing, agents, members)
         if len(agents) > 1:
             return FusedHost(agents).serve(spin)
         return agents[0].serve(spin)
@@ -221,7 +249,6 @@ class Supervisor:
         mark = shared.mark_of(role, index)
         if int(self.marks[mark]["starts"]) > 1:
             return None
-        touch(self.memory)
         made = Rehearsal(self.config, role, lead[1], self.placement.fused and role == Role.GATEWAY, self.clock)
         found = made.play()
         row, wanted = self.memory["control"]["rehearsals"][mark], self.config.daemon.ready_budget
@@ -243,6 +270,15 @@ class Supervisor:
             agents[-1].keep_warm = KeepWarm(rehearsed.step, marks, self.config.daemon.keep_warm_ms)
         else:
             rehearsed.close()
+
+    def _opened(self, placing: Placing, agents: list, members: list[tuple[Role, int]]) -> None:
+        """Finish placing a child: its memory is there."""
+        names = {name for role, index, name in shared.agents(self.config) if (role, index) in members}
+        used = [self.memory[one] for one in self.memory.names()
+                if any(names & set(those) or "everybody" in those for those in users(self.config, one))]  # fmt: skip
+        mark = shared.mark_of(*members[-1])
+        placing.after(used, self.memory["control"]["held"][mark * HELD_ROWS : (mark + 1) * HELD_ROWS])
+        placing.log(agents[-1])
 
     def _report(self, name: str, text: str) -> None:
         """Keep a child's last words where the supervisor and a person find them."""

@@ -8,6 +8,7 @@ bounded, so signals and the run state are seen within a millisecond.
 import os
 import signal
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from hftd.msg.enums import AgentState, LogCode, Reason, Role, RunState
 from hftd.msg.records import log_dtype
 from hftd.shm import ring
 from hftd.shm.errlog import ROWS
+from hftd.shm.placed import note_warm
 
 SPIN_TURNS = 200_000
 """Turns in a slice of a spinning agent: at a few ns each, about a millisecond."""
@@ -29,6 +31,9 @@ PARK_TURNS = 2_000
 
 PAUSE_SPIN_US, PAUSE_PARK_US = 10, 200
 """What counts as a pause where `daemon.pause_us` does not say: of a loop that spins, and of one that parks."""
+
+WARM_NS = 500_000_000
+"""After READY, until every page that the loops of Python and of machine code use has been touched."""
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGABRT)
 """Each tells a child to stop in good order. SIGABRT is what systemd's watchdog sends the whole group when the supervisor hangs."""
@@ -47,6 +52,7 @@ class Agent:
         self.run = control["run"][0]
         self.clock = control["clock"][0]
         self.mark = control["marks"][at]
+        self.placed = control["placed"][at]
         self.errors = control["errors"][at * ROWS : (at + 1) * ROWS]
         self.errors_at = control.address("errors") + at * ROWS * self.errors.dtype.itemsize
         self.waiting = records(idle_dtype, 1)[0]
@@ -54,6 +60,8 @@ class Agent:
         self.exit_code = 0
         self.meter: Meter | None = None
         self.keep_warm: KeepWarm | None = None
+        self.on_open: Callable[[], None] | None = None  # what the process does when this agent has opened all it owns
+        self.warm_at_ns = 0                           # when warm-up ends; 0: the daemon is not ready yet; -1: it has ended
         self._log = records(ring.producer_dtype, 1)[0]
         self._log_record = records(log_dtype, 1)
         ring.open_producer(self._log, memory[f"ring.log.{at}"])
@@ -105,6 +113,8 @@ class Agent:
         self.mark["started_utc_ns"] = time.time_ns()
         set_idle(self.waiting, SPIN if spin else PARK)
         self.open()
+        if self.on_open is not None:
+            self.on_open()
         self.mark["state"] = int(AgentState.RUNNING)
 
     def open_meter(self, spin: bool) -> Meter:
@@ -113,10 +123,22 @@ class Agent:
         self.meter = Meter(self.waiting, self.memory["control"], int(self.role) + self.index, self.clock, threshold)
         return self.meter
 
+    def watch_warm(self) -> None:
+        """Some slices after READY, note the counters of this process: faults and switches after that are worth a question."""
+        now = time.monotonic_ns()
+        if self.warm_at_ns == 0 and self.run["state"] == RunState.READY:
+            self.warm_at_ns = now + WARM_NS
+        elif 0 < self.warm_at_ns < now:
+            self.warm_at_ns = -1
+            note_warm(self.placed)
+            note_warm(self.placed)                    # again: the first time touched pages of its own
+
     def serve(self, spin: bool) -> int:
-        """Run until the daemon stops or its supervisor is gone; return a process exit code."""
+        """Run until the daemon stops or its supervisor is gone; return a process exit code.
+
+        The kernel sends a signal when the supervisor dies (`die_with_parent`): nothing has to be asked in the loop.
+        """
         stopped = Flag(*STOP_SIGNALS)
-        parent = os.getppid()
         self.prepare(spin)
         kernel = self.kernel()
         turns = SPIN_TURNS if spin else PARK_TURNS
@@ -133,7 +155,9 @@ class Agent:
                 self.cold(now)
                 if self.keep_warm is not None:
                     self.keep_warm.turn(now)
-                if self.stopping or stopped or os.getppid() != parent or self.run["state"] >= RunState.STOPPING:
+                if self.warm_at_ns >= 0:
+                    self.watch_warm()
+                if self.stopping or stopped or self.run["state"] >= RunState.STOPPING:
                     self.stopping = True
                     self.mark["state"] = int(AgentState.STOPPING)
                     if self.stop():

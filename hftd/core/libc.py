@@ -68,11 +68,6 @@ def set_name(name: str) -> None:
     libc.prctl(15, name.encode()[:15], 0, 0, 0)
 
 
-def set_timer_slack(ns: int) -> None:
-    """Let this process's sleeps end at most `ns` late on the kernel's account (Linux allows 50 us by default)."""
-    ctypes.CDLL(None, use_errno=True).prctl(29, ns, 0, 0, 0)
-
-
 def die_with_parent(signal_number: int, parent: int) -> None:
     """Ask the kernel for `signal_number` when the parent dies; exit at once where `parent` is gone already."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -10,6 +10,7 @@ A field that is a `span_dtype` record keeps a Span inside a handle; `span(handle
 import ctypes
 import mmap
 from collections import namedtuple
+from collections.abc import Sequence
 
 import numpy as np
 from llvmlite import ir
@@ -17,8 +18,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from hftd.core import placement
 from hftd.core.jit import CHECKED, INTERPRETED, leaf
 from hftd.core.layout import PAIR, layout
+from hftd.core.placement import PAGES
 from hftd.core.twin import Record, RecordArray
 
 Span = namedtuple("Span", "base count")
@@ -220,24 +223,62 @@ else:
 
 # ---------------------------------------------------------------- cold: making memory
 
-HUGE_PAGE = 2 << 20
+Block = namedtuple("Block", "name address bytes count large pages huge")
+"""Private memory, as the memory map tells it. large: bytes on 2 MiB pages; pages: index into placement.PAGES, what was obtained;
+huge: large pages were asked for."""
+
+blocks: list[Block] = []
+"""The named blocks of this process; a role begins with none (`shm/placed.py` shows them)."""
+
+_pages = ["advise"]
 
 
-def records(dtype: np.dtype, count: int) -> np.ndarray:
-    """Return `count` zeroed records of private memory, each line-aligned where the dtype's size allows it."""
+def set_pages(kind: str) -> None:
+    """Choose the pages of the blocks that ask for large ones. kind: of placement.PAGES."""
+    _pages[0] = kind
+
+
+def records(dtype: np.dtype, count: int, name: str = "") -> np.ndarray:
+    """Return `count` zeroed records of private memory, touched, each line-aligned where the dtype's size allows it.
+
+    With a `name` the memory map shows them.
+    """
     raw = np.zeros(count * dtype.itemsize + 2 * PAIR, dtype=np.uint8)
     start = -raw.ctypes.data % PAIR
     made = raw[start : start + count * dtype.itemsize].view(dtype)
+    if raw.nbytes >= mmap.PAGESIZE:
+        prefault(raw)
+    if name:
+        blocks.append(Block(name, raw.ctypes.data + start, count * dtype.itemsize, count, 0, 0, False))
     return made.view(RecordArray) if INTERPRETED else made
 
 
-def block(size: int, huge: bool = False) -> mmap.mmap:
-    """Return `size` bytes of private, zeroed, prefaulted memory outside Python's heap; `huge` advises 2 MiB pages, whole ones."""
-    unit = HUGE_PAGE if huge else mmap.PAGESIZE       # a whole number of large pages is also laid on their boundary
-    made = mmap.mmap(-1, max(-(-size // unit), 1) * unit, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if huge and hasattr(mmap, "MADV_HUGEPAGE"):
-        made.madvise(mmap.MADV_HUGEPAGE)
+def block(size: int, huge: bool = False, name: str = "", count: int = 0, parts: Sequence[tuple[str, int, int]] = ()) -> mmap.mmap:
+    """Return `size` bytes of private, zeroed, prefaulted memory outside Python's heap.
+
+    huge: whole 2 MiB pages, of the kind `set_pages` chose, as far as the host has them. The memory map shows the block where it has
+    a `name`, with `count` records in it; or its `parts`, each (name, bytes, count), one after another.
+    """
+    unit = placement.HUGE if huge else mmap.PAGESIZE  # a whole number of large pages is also laid on their boundary
+    size = max(-(-size // unit), 1) * unit
+    kind = _pages[0] if huge else "none"
+    made = placement.reserved(size) if kind == "reserved" else None
+    large = size if made is not None else 0
+    if made is None:
+        made = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        kind = "advise" if kind != "none" else kind
+        if kind == "advise":
+            placement.advise_large(address(made), size)
     prefault(made)
+    if kind == "advise":
+        large = placement.collapse(address(made), size)
+    obtained, at = PAGES.index(kind) if large else 0, address(made)
+    if name:
+        blocks.append(Block(name, at, size, count, large, obtained, huge))
+    for part, extent, rows in parts:
+        whole = large == size
+        blocks.append(Block(part, at, extent, rows, extent if whole else 0, obtained if whole else 0, huge))
+        at += extent
     return made
 
 

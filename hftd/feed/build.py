@@ -63,7 +63,8 @@ def private(**wanted: tuple[np.dtype, int]) -> dict[str, Table]:
     One piece, so that the small ones share large pages too: a book of two instruments lies in one page and not in eighty.
     """
     sizes = [-(-count * dtype.itemsize // PAIR) * PAIR for dtype, count in wanted.values()]
-    memory = block(sum(sizes), huge=True)
+    told = [(name, size, count) for (name, (_, count)), size in zip(wanted.items(), sizes)]
+    memory = block(sum(sizes), huge=True, parts=told)
     at, made = address(memory), {}
     for (name, (dtype, count)), size in zip(wanted.items(), sizes):
         made[name] = Table(dtype, count, at, memory)

@@ -148,7 +148,7 @@ class FeedAgent(Agent):
     def _packets(self, agent, feed) -> None:
         """Lay out the receive buffers with their headers, and the queue of packets that wait."""
         size = BATCH * (PACKET_ROOM + 16 + 2 * (MSGHDR + 16) + CONTROL_ROOM + 8) + 16
-        self._receive = block(size)
+        self._receive = block(size, name="receive buffers", count=BATCH)
         buffers = address(self._receive)
         vectors = buffers + BATCH * PACKET_ROOM
         headers = vectors + BATCH * 16
@@ -170,7 +170,7 @@ class FeedAgent(Agent):
         waiting = private(order=(waiting_dtype, feed.queue_packets), tickets=(ticket_dtype, feed.queue_packets))
         self._order, self._tickets = waiting["order"], waiting["tickets"]
         self._tickets.rows["buffer"] = range(feed.queue_packets)
-        self._queue = block(feed.queue_packets * PACKET_ROOM, huge=True)
+        self._queue = block(feed.queue_packets * PACKET_ROOM, huge=True, name="packet queue", count=feed.queue_packets)
         set_span(agent["order"], self._order.base, feed.queue_packets)
         set_span(agent["free_buffers"], self._tickets.base, feed.queue_packets)
         agent["queue_at"], agent["free_count"] = address(self._queue), feed.queue_packets
@@ -178,7 +178,7 @@ class FeedAgent(Agent):
     def _recovery(self, agent, feed) -> None:
         """Prepare the servers' addresses, the request and the time limits."""
         servers = [host_port(text, f"{self.config.path}: feed.request") for text in feed.request[:SERVERS_MAX]]
-        self._servers = block(4096)
+        self._servers = block(4096, name="servers", count=len(servers))
         at = address(self._servers)
         for i, (host, port) in enumerate(servers):
             try:

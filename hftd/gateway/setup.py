@@ -69,7 +69,7 @@ class GatewayAgent(Agent):
         self.segment = memory["orders"]
         self.session = self.segment["session"][0]
         self.counters = self.segment["counters"][0]
-        self.made = records(gateway_agent_dtype, 1)
+        self.made = records(gateway_agent_dtype, 1, "handle")
         self.handle = self.made[0]
         self.attempt: session.LogIn | None = None
         self.socket = None
@@ -96,7 +96,8 @@ class GatewayAgent(Agent):
         images = 64 * instruments * ouch_encode.IMAGES_PER_INSTRUMENT
         sizes = {"images": images, "rx": soup_link.RX_SIZE, "tx": soup_link.TX_SIZE, "batch": 16 * BATCH, "buckets": 8 * n,
                  "refs": 8 * n, "finished": 4 * n, "fill_buckets": 8 * segment.parts["fills"].count}  # fmt: skip
-        self.private = block(sum(-(-size // 128) * 128 for size in sizes.values()) + 128, huge=True)
+        whole = sum(-(-size // 128) * 128 for size in sizes.values()) + 128
+        self.private = block(whole, huge=True, name="images, buffers, indexes")
         at, where = np.frombuffer(self.private, np.uint8).ctypes.data, {}
         for name, size in sizes.items():
             where[name], at = at, at + -(-size // 128) * 128

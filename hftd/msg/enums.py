@@ -259,6 +259,8 @@ class LogCode(IntEnum):
     RISK_GAP = 20
     MARKET_BREAKER = 21
     BUDGET_MISSED = 22
+    PLACED = 23
+    NOT_PLACED = 24
 
 
 class Cause(IntEnum):

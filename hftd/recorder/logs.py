@@ -16,8 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import structlog
-
+from hftd.control.placing import in_words
 from hftd.core.fixed import to_text
 from hftd.msg import ids
 from hftd.msg.enums import DENY_TEXT, DenyReason, ExecType, LogCode
@@ -55,6 +54,8 @@ SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
     LogCode.BUDGET_MISSED: ("warning", "rehearsal: {p50_ns} ns where the budget is {budget_ns} ns",
                             ("p50_ns", "budget_ns", "", "")),
     LogCode.CAPACITY: ("error", "a table is full", ("which", "detail", "c", "d")),
+    LogCode.PLACED: ("info", "placement: the kernel granted what was asked for", ("item", "asked", "got", "")),
+    LogCode.NOT_PLACED: ("warning", "placement: the kernel did not grant what was asked for", ("item", "asked", "got", "why")),
 }  # fmt: skip
 """Code -> level, sentence, names of a, b, c, d ('' left out)."""
 
@@ -178,6 +179,8 @@ class Logs:
 
     def __init__(self, file: RotatingFile, level: str, instance: str, names: dict[int, str], symbols: Callable[[int], str]):
         """names: mark index -> agent's name. symbols: instrument index -> symbol."""
+        import structlog  # here: it takes a tenth of a second, and only the recorder needs it
+
         self.file, self.level, self.names, self.symbols = file, LEVELS[level], names, symbols
         self.lines = self.held = 0
         self._bursts: dict[Any, int] = {}
@@ -244,6 +247,8 @@ class Logs:
             facts["cl_ord_id"] = ids.text(facts["cl_ord_id"])
         if known == LogCode.ORDER_DENIED:
             facts["reason"], facts["text"] = deny_words(facts["reason"])
+        if known in (LogCode.PLACED, LogCode.NOT_PLACED):
+            facts = in_words(*values)
         if known == LogCode.BOOK_TAINTED:
             facts["symbol"] = self.symbols(facts["instrument"])
         if known == LogCode.KILL and facts.get("by"):

@@ -61,7 +61,7 @@ class RecorderAgent(Agent):
 
     def __init__(self, config: Config, memory, index: int = 0):
         super().__init__(config, memory, index)
-        self._handle = records(recorder_agent_dtype, 1)
+        self._handle = records(recorder_agent_dtype, 1, "handle")
         self.handle = self._handle[0]
         self.counters = memory["recorder"]["counters"][0]
         self.taps = memory["recorder"]["taps"]
@@ -74,7 +74,7 @@ class RecorderAgent(Agent):
         self.looked = 0
         self.endpoint: Endpoint | None = None
         self._tables = crc_tables()
-        self._scrap = block(2048 * ENTRY + HEADER)
+        self._scrap = block(2048 * ENTRY + HEADER, name="scrap", count=2048)
         self._scrap_entries = np.frombuffer(self._scrap, entry_dtype, 2048, HEADER)
         self._errors_seen: dict[int, int] = {}
         self._states: dict[int, int] = {}

@@ -23,6 +23,9 @@ from hftd.shm.pool import open_pool
 HUNG_NS = 2_000_000_000
 """A strategy whose heartbeat is older than this is taken for hung: its orders are cancelled."""
 
+DOUBT_NS = 5_000_000
+"""A strategy whose heartbeat is younger than this lives: the kernel is asked only about others."""
+
 LOOK_NS = 10_000_000
 """Marks of strategies are looked at this often."""
 
@@ -36,7 +39,7 @@ class RiskAgent(Agent):
 
     def __init__(self, config: Config, memory, index: int = 0):
         super().__init__(config, memory, index)
-        self._handle = records(risk_agent_dtype, 1)
+        self._handle = records(risk_agent_dtype, 1, "handle")
         self.handle = self._handle[0]
         self.segment, self.market = memory["risk"], memory["market"]
         self.account = self.segment["account"][0]
@@ -173,6 +176,7 @@ class RiskAgent(Agent):
     def _look(self, now: int) -> None:
         marks = self.memory["control"]["marks"]
         hung = HUNG_NS * int(self.clock["hz"]) // 1_000_000_000
+        doubt = DOUBT_NS * int(self.clock["hz"]) // 1_000_000_000
         for index in self.served:
             mark, row = marks[int(Role.STRATEGY) + index], self.strategies[index]
             pid, state, starts = int(mark["pid"]), int(mark["state"]), int(mark["starts"])
@@ -182,7 +186,8 @@ class RiskAgent(Agent):
                 self.log(LogCode.STRATEGY_ERROR, index, pid, state)
             if state in (AgentState.NONE, AgentState.STARTING):
                 continue
-            dead = pid == 0 or not alive(pid) or now - int(mark["heartbeat"]) > hung
+            age = now - int(mark["heartbeat"])
+            dead = pid == 0 or age > hung or (age > doubt and not alive(pid))
             if dead and int(row["state"]) == STRATEGY_ON:
                 row["state"], row["cancel_wanted"] = STRATEGY_DEAD, 1
                 self.log(LogCode.STRATEGY_ERROR, index, pid, state)

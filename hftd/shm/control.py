@@ -1,7 +1,8 @@
 """The control segment: what the whole daemon is doing, in words anybody may read at any time.
 
 The supervisor writes `run` and `clock`; whoever pulls the kill switch writes `kill`; each agent writes its own mark, error log,
-counters, and when it did not run (`pauses.py`). `hftd status` reads only this, so it answers when every process is wedged.
+counters, when it did not run (`pauses.py`), and what it asked of the kernel (`placed.py`). `hftd status` reads only this, so it
+answers when every process is wedged.
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ from hftd.core.layout import PAIR, layout
 from hftd.msg.enums import Role
 from hftd.shm import pauses
 from hftd.shm.errlog import ROWS, error_dtype
+from hftd.shm.placed import HELD_ROWS, held_dtype, placed_dtype
 from hftd.shm.segment import Part
 
 STRATEGIES_MAX = 16
@@ -81,6 +83,8 @@ def parts() -> list[Part]:
         Part("clock", clock_dtype, 1),
         Part("marks", mark_dtype, MARKS),
         Part("errors", error_dtype, MARKS * ROWS),
+        Part("placed", placed_dtype, MARKS),
+        Part("held", held_dtype, MARKS * HELD_ROWS),
         Part("config", np.dtype("u1"), CONFIG_BYTES),
         Part("rehearsals", rehearsal_dtype, MARKS),
         Part("meters", pauses.meter_dtype, MARKS),

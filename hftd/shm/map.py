@@ -104,14 +104,20 @@ class Memory:
             segment.unlink(item.name)
 
 
-def create(config: Config, epoch: int, progress: Callable[[str], None] | None = None) -> Memory:
-    """Create every segment of a configuration. Whatever exists under these names must have been reclaimed before."""
+def create(config: Config, epoch: int, progress: Callable[[str], None] | None = None,
+           homes: dict[str, tuple[int, bool]] | None = None, large: bool = False) -> Memory:  # fmt: skip
+    """Create every segment of a configuration. Whatever exists under these names must have been reclaimed before.
+
+    homes: segment -> NUMA node of its pages, and whether it must be that one. large: ask for 2 MiB pages.
+    """
     opened: dict[str, Segment] = {}
     try:
         for name, parts in segments(config).items():
             if progress:
                 progress(name)
-            opened[name] = segment.create(segment.full_name(config.daemon.name, name), parts, epoch)
+            node, must = (homes or {}).get(name, (-1, False))
+            full = segment.full_name(config.daemon.name, name)
+            opened[name] = segment.create(full, parts, epoch, node=node, must=must, large=large)
     except BaseException:
         for item in opened.values():
             segment.unlink(item.name)

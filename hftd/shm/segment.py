@@ -9,6 +9,7 @@ attaches checks all of it and raises SegmentError with what to do.
 """
 
 import contextlib
+import errno
 import hashlib
 import mmap
 import os
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import posix_ipc
 
+from hftd.core import placement
 from hftd.core.jit import INTERPRETED
 from hftd.core.layout import PAIR, layout
 from hftd.core.memory import address, prefault
@@ -77,13 +79,15 @@ def size_of(parts: list[Part]) -> int:
 class Segment:
     """An attached segment. `segment["name"]` is the array of that part; `address("name")` where it lies here."""
 
-    def __init__(self, name: str, parts: list[Part], memory: mmap.mmap):
+    def __init__(self, name: str, parts: list[Part], memory):
         self.name = name
+        self.large = 0
+        """Bytes of it on 2 MiB pages, as its maker saw them."""
         self.parts = {part.name: part for part in parts}
         self.memory = memory
         starts, self.size = _offsets(parts)
         self._start = dict(zip(self.parts, starts, strict=True))
-        self._base = address(memory)
+        self.base = address(memory)
 
     def __getitem__(self, part: str) -> np.ndarray:
         wanted, start = self.parts[part], self._start[part]
@@ -92,7 +96,7 @@ class Segment:
 
     def address(self, part: str) -> int:
         """Return where the part's first record lies in this process."""
-        return self._base + self._start[part]
+        return self.base + self._start[part]
 
     def offset(self, part: str) -> int:
         """Return the part's offset in the segment."""
@@ -109,9 +113,13 @@ def full_name(instance: str, segment: str) -> str:
     return f"/hftd.{instance}.{segment}"
 
 
-def create(name: str, parts: list[Part], epoch: int, touch: bool = True) -> Segment:
-    """Create, size, map and (with `touch`) prefault a new segment. Raises SegmentError where the name is taken."""
-    size = size_of(parts)
+def create(name: str, parts: list[Part], epoch: int, touch: bool = True, node: int = -1, must: bool = False,
+           large: bool = False) -> Segment:  # fmt: skip
+    """Create, size, map and (with `touch`) prefault a new segment. Raises SegmentError where the name is taken.
+
+    node: the NUMA node its pages come from, -1: any; `must`: from no other. large: ask for 2 MiB pages.
+    """
+    size, got = size_of(parts), 0
     try:
         shared = posix_ipc.SharedMemory(name, posix_ipc.O_CREX, mode=0o600, size=size)
     except posix_ipc.ExistentialError:
@@ -119,9 +127,16 @@ def create(name: str, parts: list[Part], epoch: int, touch: bool = True) -> Segm
     except OSError as error:
         raise SegmentError(f"shared memory {name}: {error.strerror}; {size >> 20} MiB are needed in /dev/shm") from None
     try:
+        memory = placement.map_shared(shared.fd, size)
+        at = address(memory)
+        if node >= 0:                             # the policy is the segment's: it comes before the first page
+            placement.bind_node(at, size, node, must)
         if touch:
+            room = os.fstatvfs(shared.fd)
+            if room.f_blocks and room.f_bavail * room.f_frsize < size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            got = placement.fill_large(at, size) if large else 0
             os.posix_fallocate(shared.fd, 0, size)
-        memory = mmap.mmap(shared.fd, size)
     except OSError as error:
         posix_ipc.unlink_shared_memory(name)
         raise SegmentError(f"shared memory {name}: {error.strerror}; {size >> 20} MiB are needed in /dev/shm") from None
@@ -130,6 +145,7 @@ def create(name: str, parts: list[Part], epoch: int, touch: bool = True) -> Segm
     if touch:
         prefault(memory)
     made = Segment(name, parts, memory)
+    made.large = got
     header = made.header[0]
     header["version"], header["schema"], header["size"] = VERSION, schema_of(parts), size
     header["owner_pid"], header["epoch"], header["uid"] = os.getpid(), epoch, os.getuid()

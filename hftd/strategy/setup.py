@@ -45,7 +45,7 @@ class StrategyAgent(Agent):
         self.row = config.strategy[index]
         self.program = program or load_row(config, index)
         self.segment = memory[f"strategy.{index}"]
-        self.made = records(strategy_agent_dtype, 1)
+        self.made = records(strategy_agent_dtype, 1, "handle")
         self.handle = self.made[0]
         self.clock_read = 0
         self.gateway_gone = False
@@ -58,14 +58,12 @@ class StrategyAgent(Agent):
         """Make private memory, fill the handle, take the places on the rings, and catch up where the market is under way."""
         handle, memory, segment, config = self.handle, self.memory, self.segment, self.config
         count = config.instruments
-        self.books = records(book_dtype, count)
-        self.orders = records(order_row_dtype, 2 * self.row.orders_max)
-        self.states = records(self.program.instrument_dtype, count)
-        self.statuses = records(status_dtype, count)
-        self.levels = block(4 * config.feed.levels_max * LEVEL, huge=True)
+        self.books = records(book_dtype, count, "books")
+        self.orders = records(order_row_dtype, 2 * self.row.orders_max, "orders")
+        self.states = records(self.program.instrument_dtype, count, "instrument states")
+        self.statuses = records(status_dtype, count, "statuses")
+        self.levels = block(4 * config.feed.levels_max * LEVEL, huge=True, name="levels", count=4 * config.feed.levels_max)
         self.wanted = np.array([symbol_word(symbol) for symbol in self.row.symbols] or [0], dtype=np.int64)
-        for array in (self.books, self.orders):
-            array.view(np.uint8).reshape(-1)[::4096] |= 0
         set_array(handle["books"], self.books)
         set_array(handle["orders"], self.orders)
         set_array(handle["statuses"], self.statuses)

@@ -41,6 +41,18 @@ def test_start_look_and_stop_leave_no_order_and_nothing_behind(tmp_path, exchang
         assert facts["session_up"] and not facts["killed"]
         assert all(row["alive"] and row["ready"] for row in facts["agents"])
         assert not any(row["compiled"] for row in facts["agents"]), "a child never compiles"
+        for row in facts["agents"]:
+            states = {one["item"]: one["state"] for one in row["placement"]}
+            assert states["prefault"] == states["slack"] == "OBTAINED", row
+        until(lambda: all(row["since_warm"] for row in status(name)["agents"]), 10, "warm-up to end")
+        assert {row["since_warm"]["threads"] for row in status(name)["agents"]} == {1}
+        told = json.loads(hftd("memory", "-n", name, "--json").stdout)
+        blocks = {row["role"]: {one["name"]: one for one in row.get("private", [])} for row in told["roles"]}
+        assert blocks["feed"]["packet queue"]["count"] == 8192 and blocks["strategy.market_maker"]["levels"]["bytes"] > 1 << 20
+        assert all("node" in one["pages"] for one in told["segments"])
+        log = [json.loads(line) for line in (tmp_path / "log/hftd.jsonl").read_text().splitlines()]
+        placed = [line for line in log if line.get("code") == "PLACED"]
+        assert {(line["agent"], line["item"]) for line in placed} >= {("feed", "prefault"), ("risk", "slack")}
         book = json.loads(hftd("book", SYMBOLS[0], "-n", name, "--json").stdout)
         assert book["bids"] and book["asks"] and book["bids"][0][0] < book["asks"][0][0]
         rows = json.loads(hftd("orders", "-n", name, "--json").stdout)

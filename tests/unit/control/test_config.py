@@ -103,7 +103,7 @@ MISTAKES = [
     ("daemon = 5", "daemon: must be a table of keys, was 5"),
     ("gateway = 5", "gateway: must be a table of keys, was 5"),
     ("[deamon]", "[deamon]: unknown section; did you mean daemon?"),
-    ("[zzz]", "[zzz]: unknown section; known are daemon, universe, feed, strategy, risk, gateway, recorder, rings"),
+    ("[zzz]", "[zzz]: unknown section; known are daemon, placement, universe, feed, strategy, risk, gateway, recorder, rings"),
     ("[strategy]\nfile = 'a.py'", "[strategy]: must be written [[strategy]], one for each strategy"),
     ("strategy = [1]", "strategy[0]: must be a table of keys, was 1"),
     ("[risk]\norder_qty_maxx = 5", "risk.order_qty_maxx: unknown key; did you mean order_qty_max?"),

@@ -3,15 +3,14 @@
 import dataclasses
 import os
 import platform
-import resource
 import sys
-from pathlib import Path
 
 import pytest
 
-from hftd.control import host
+from hftd.control import host, placing
 from hftd.control.config import ConfigError, build
 from hftd.control.host import HostError, check_host, place
+from hftd.core import placement
 
 
 @pytest.fixture
@@ -138,45 +137,55 @@ def test_kernel_without_isolation_has_no_isolated_cores(monkeypatch, tmp_path):
     assert host.isolated_cores() == set()
 
 
-def forked(work) -> str:
-    """Run `work` in a child and return what it said."""
-    read_end, write_end = os.pipe()
-    if os.fork() == 0:
-        try:
-            os.write(write_end, str(work()).encode())
-        except HostError as error:
-            os.write(write_end, str(error).encode())
-        finally:
-            os._exit(0)
-    os.close(write_end)
-    with os.fdopen(read_end) as pipe:
-        said = pipe.read()
-    os.wait()
-    return said
+def test_a_role_takes_the_core_it_is_given_by_name(machine):
+    """The others share out the rest in order; daemon.cores says which those are."""
+    machine(8)
+    chosen = place(build({
+        "daemon": {"cores": [2, 3, 4, 5]}, "strategy": [{"file": "s0.py"}],
+        "placement": {"role": {"risk": {"core": 7}, "strategy.s0": {"core": 2}, "recorder": {"core": 0}}},
+    }, "c.toml"))  # fmt: skip
+    assert chosen.layout == "dedicated"
+    assert chosen.cores == {"feed": 3, "strategy.s0": 2, "risk": 7, "gateway": 4, "recorder": 0}
+    assert chosen.rest == {0, 1, 5, 6} and chosen.spare
 
 
-def test_memory_is_locked_or_it_is_said_why_not():
-    def locked():
-        host.lock_memory()
-        return next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmLck"))
+def test_two_roles_that_spin_never_share_a_core(machine):
+    """Named, both of them; a core that is not ours is refused too."""
+    machine(8)
+    placing_of = {"role": {"risk": {"core": 7}, "feed": {"core": 7}}}
+    same = build({"strategy": [{"file": "s.py"}], "daemon": {"layout": "dedicated"}, "placement": placing_of}, "c.toml")
+    assert said(same).startswith("c.toml: placement.role: two roles that spin share a core")
+    far = build({"strategy": [{"file": "s.py"}], "placement": {"role": {"feed": {"core": 99}}}}, "c.toml")
+    assert said(far).startswith("c.toml: placement.role.feed.core: 99 is not one of [0, 1")
 
-    said = forked(locked)
-    if said.startswith("VmLck"):
-        assert int(said.split()[1]) > 1000
+
+def test_a_parked_role_may_have_a_core_too(machine):
+    """Layout shared pins those who ask, and nobody else."""
+    machine(4)
+    chosen = place(build({"daemon": {"layout": "shared"}, "placement": {"role": {"recorder": {"core": 3}}}}, "c.toml"))
+    assert chosen.cores == {"recorder": 3} and not chosen.spin
+
+
+@pytest.mark.parametrize(("cores", "lost", "layout", "words"), [
+    (8, 50, "dedicated", "would take a spinning loop off its core for 50 ms each second: sysctl kernel.sched_rt_runtime_us=-1"),
+    (4, 0, "dedicated", "no core would be left for supervisor, recorder and kernel"),
+    (2, 0, "fused", "no core would be left"),
+    (8, 0, "dedicated", ""),
+    (8, 50, "shared", ""),
+])  # fmt: skip
+def test_fifo_on_a_loop_that_spins_is_refused_where_it_would_do_harm(machine, monkeypatch, cores, lost, layout, words):
+    """By throttling, or with no core left for anybody else; said with the remedy, before anything is compiled."""
+    machine(cores)
+    monkeypatch.setattr(placement, "lost_to_throttling", lambda: lost)
+    monkeypatch.setattr(placing, "lost_to_throttling", lambda: lost)
+    asked = build({"daemon": {"layout": layout}, "strategy": [{"file": "s.py"}], "placement": {"policy": "fifo"}}, "c.toml")
+    if words:
+        told = said(asked)
+        assert told.startswith("c.toml: placement.policy: refused to feed, strategy.s, risk, gateway: ") and words in told
     else:
-        assert said.startswith("daemon.lock_memory: ") and "CAP_IPC_LOCK" in said
-
-
-def test_memory_that_may_not_be_locked_is_an_error_that_says_what_to_do():
-    def refused():
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
-        if os.getuid() == 0:
-            os.setuid(65534)
-        return host.lock_memory()
-
-    assert forked(refused) == (
-        "daemon.lock_memory: Operation not permitted: raise the limit (LimitMEMLOCK=infinity, ulimit -l) or grant CAP_IPC_LOCK"
-    )
+        assert place(asked).layout == layout
+    lenient = dataclasses.replace(asked, placement=dataclasses.replace(asked.placement, strict=False))
+    assert place(lenient).layout == layout
 
 
 def test_other_hosts_are_refused_with_what_would_do(monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hftd.control.config import build
-from hftd.control.rehearsal import Rehearsal, budget_of, judge, touch
+from hftd.control.rehearsal import Rehearsal, budget_of, judge
 from hftd.core import clock as clocks
 from hftd.core.budgets import STAGES
 from hftd.core.jit import INTERPRETED
@@ -183,27 +183,6 @@ def test_verdict(wanted, p50, measured, verdict):
     row = records(control.rehearsal_dtype, 1)[0]
     assert judge(row, {"p50_ns": p50, "budget_ns": 200, "measured": measured, "faults": 3}, wanted, 77) == verdict
     assert (int(row["verdict"]), int(row["took_ns"]), int(row["p50_ns"]), int(row["faults"])) == (verdict, 77, p50, 3)
-
-
-def test_every_page_is_mapped_by_touching(stage):
-    """After it, a read of every page makes no fault."""
-    import mmap
-    import resource
-
-    from hftd.shm.segment import Part, Segment, size_of
-
-    parts = [Part("words", np.dtype("i8"), 1 << 16)]
-    segment = Segment("x", parts, mmap.mmap(-1, size_of(parts)))
-
-    class Memory:
-        names = staticmethod(lambda: ["x"])
-        __getitem__ = staticmethod(lambda name: segment)
-
-    touch(Memory())
-    words = segment["words"]
-    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
-    total = int(words[::512].sum())
-    assert total == 0 and resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before < 16
 
 
 # ---------------------------------------------------------------- keeping warm
