@@ -1,8 +1,23 @@
 """`hftd …` and `python -m hftd …`."""
 
+import contextlib
+import os
 import sys
 
 from hftd.cli.main import main
 
+
+def run() -> None:
+    """Run one command and end the process with its exit code.
+
+    At once: taking down an interpreter with a compiler in it takes longer than most commands, and nothing here waits for it.
+    """
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

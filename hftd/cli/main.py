@@ -8,13 +8,14 @@ import argparse
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 
 from hftd import __version__
 from hftd.errors import HftdError
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the whole command line's parser."""
+def parser(whole: bool = True) -> argparse.ArgumentParser:
+    """Return the command line's parser. Without `whole`, some commands declare their options only when they are the one given."""
     from hftd.cli import daemon, feed, latency, market, prove, research, show
 
     top = argparse.ArgumentParser(
@@ -22,14 +23,32 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"hftd {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _declared[0] = whole
     for group in (daemon, show, market, feed, prove, latency, research):
         group.add(commands)
     return top
 
 
+_declared = [True]
+
+
+def late(command: argparse.ArgumentParser, declare: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Have a command's options declared when it is parsed: to know them may take a compiler, which the others need not wait for."""
+    if _declared[0]:
+        declare(command)
+        return
+    usual = command.parse_known_args
+
+    def parse(*arguments, **options):
+        declare(command)
+        return usual(*arguments, **options)
+
+    command.parse_known_args = parse  # type: ignore[method-assign]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = parser().parse_args(arguments)
+    options = parser(whole=False).parse_args(arguments)
     try:
         return int(options.run(options) or 0)
     except HftdError as error:

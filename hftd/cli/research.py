@@ -3,7 +3,7 @@
 
 def add(commands) -> None:
     """Add the commands of this file."""
-    from hftd.bench.command import add_arguments as bench_arguments
+    from hftd.cli.main import late
 
     parser = commands.add_parser("strategy", help="list, check or begin strategies")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -15,8 +15,14 @@ def add(commands) -> None:
     new.add_argument("name")
     new.set_defaults(run=beginning)
     parser = commands.add_parser("bench", help="measure every component against its budget and the machine's limit")
-    bench_arguments(parser)
+    late(parser, _bench_options)
     parser.set_defaults(run=bench)
+
+
+def _bench_options(parser) -> None:
+    from hftd.bench.command import add_arguments
+
+    add_arguments(parser)
 
 
 def listing(options) -> int:

@@ -8,8 +8,8 @@
 The loop is the very machine code that will trade, in the process that will trade; instruction caches, branch predictors and the
 system calls' paths are warm afterwards, and each turn was timed against its budget. Every path goes: new, replaced, cancelled,
 rejected, filled whole and in part, denied. The memory is private (nothing real can show it); the real pages are mapped besides
-(control/placing.py). Nothing can leave: the gateway of a rehearsal has a socket of its own, one end of an AF_UNIX pair whose other end is
-read here; the real one does not exist yet, or stays untouched.
+(control/placing.py). Nothing can leave: the gateway of a rehearsal has a socket of its own, one end of an AF_UNIX pair whose other
+end is read here; the real one does not exist yet, or stays untouched.
 
 `step()` goes on with the tape by one call of the loop, at any time later: that keeps the path warm (`core/agent.py`).
 """

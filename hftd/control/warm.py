@@ -11,10 +11,12 @@ import numba
 import numpy as np
 from numba import types
 from numba.core import event
+from numba.core.registry import cpu_target
 
 from hftd.cli.progress import steps
 from hftd.control.config import Config
 from hftd.control.host import Placement, place
+from hftd.core.cache import NotCached
 from hftd.core.idle import idle_dtype
 from hftd.core.jit import INTERPRETED
 from hftd.core.libc import die_with_parent
@@ -28,6 +30,42 @@ class Kernel:
     name: str
     make: Callable[[], Any]
     signature: tuple
+
+    @property
+    def long(self) -> bool:
+        """Whether it is a loop, which takes long to compile: those go first, so that no core waits for the last of them."""
+        return self.name.split(" ")[0] in ("feed", "risk", "gateway", "strategy", "fused", "exchange") and "," not in self.name
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Accesses to shared words that its machine code must hold (core/certify.py)."""
+        return needs_of(self.name)
+
+
+HEARTBEAT = ("store heartbeat", "store cycles")
+PRODUCES = ("release seq", "release at", "acquire head", "fence full")
+"""On a ring's producing side: a slot's number and the tail let go in order, consumers' heads looked at, newcomers seen (Dekker)."""
+
+CONSUMES = ("acquire at", "release at")
+"""On its other side: the slot's number or the tail is waited for, the head let go in order."""
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "log": PRODUCES,
+    "feed": (*HEARTBEAT, *PRODUCES, "release version"),
+    "recorder": (*HEARTBEAT, "acquire at", "acquire seq", "release at"),
+    "risk": (*HEARTBEAT, *PRODUCES, *CONSUMES, "acquire kill", "acquire session_up", "acquire version"),
+    "gateway": (*HEARTBEAT, *PRODUCES, *CONSUMES, "acquire kill", "acquire heartbeat"),
+    "strategy": (*HEARTBEAT, *PRODUCES, *CONSUMES, "acquire kill"),
+}
+"""The accesses to shared words without which a loop cannot do its part; `fused` needs those of its three."""
+
+
+def needs_of(name: str) -> tuple[str, ...]:
+    """Return what a kernel's machine code must hold, by the kernel's name."""
+    kind = name.split(" ")[0]
+    if kind == "fused":
+        return tuple(dict.fromkeys((*NEEDS["strategy"], *NEEDS["risk"], *NEEDS["gateway"])))
+    return NEEDS.get("strategy" if name.startswith("strategy ") else name, ())
 
 
 def record(dtype: np.dtype) -> types.Record:
@@ -108,12 +146,17 @@ def compile_all(wanted: Iterable[Kernel], title: str = "compiling") -> dict[str,
     it can be said.
     """
     wanted = list(wanted)
-    missing = [kernel for kernel in wanted if not _cached(kernel)]
     took: dict[str, float] = {}
+    missing = []
+    for kernel in wanted:
+        begun = time.monotonic()
+        if not _load(kernel):
+            missing.append(kernel)
+        took[kernel.name] = time.monotonic() - begun
     with steps(title, len(wanted) + len(missing)) as step:
         if len(missing) > 1 and not INTERPRETED:
             for kernel, seconds in _in_workers(missing, step):
-                took[kernel] = seconds
+                took[kernel] += seconds
         else:
             for kernel in missing:
                 step(kernel.name)
@@ -121,20 +164,32 @@ def compile_all(wanted: Iterable[Kernel], title: str = "compiling") -> dict[str,
             begun = time.monotonic()
             kernel.make().compile(kernel.signature)
             step(f"load {kernel.name}" if kernel in missing else kernel.name)
-            took[kernel.name] = took.get(kernel.name, 0.0) + time.monotonic() - begun
+            took[kernel.name] += time.monotonic() - begun
     return took
 
 
-def _cached(kernel: Kernel) -> bool:
-    dispatcher = getattr(kernel.make(), "dispatcher", None) or kernel.make()
-    if INTERPRETED or dispatcher.overloads.get(tuple(kernel.signature)) is not None:
+def _load(kernel: Kernel) -> bool:
+    """Load a kernel from the cache; False where it is not there."""
+    made = kernel.make()
+    dispatcher = getattr(made, "dispatcher", made)
+    if INTERPRETED:
         return True
-    return dispatcher._cache.path(tuple(kernel.signature), dispatcher.targetctx.codegen()).exists()
+    dispatcher._cache.must_hit = True
+    try:
+        dispatcher.compile(tuple(kernel.signature))
+    except NotCached:
+        return False
+    finally:
+        dispatcher._cache.must_hit = False
+    return True
 
 
 def _in_workers(missing: list[Kernel], step: Callable[[str], None]) -> Iterable[tuple[str, float]]:
-    """Yield (name, seconds) as workers finish; the next waiting kernel goes to the first free worker."""
-    waiting = list(reversed(missing))
+    """Yield (name, seconds) as workers finish; the next waiting kernel goes to the first free worker, loops before the rest."""
+    cpu_target.typing_context.refresh()               # here, once: each worker would have to
+    cpu_target.target_context.refresh()
+    waiting = missing[::-1]
+    waiting.sort(key=lambda kernel: kernel.long)
     running: dict[int, tuple[Kernel, float]] = {}
     while waiting or running:
         while waiting and len(running) < max(len(os.sched_getaffinity(0)), 1):

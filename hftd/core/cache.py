@@ -15,7 +15,6 @@ The file begins with the SHA-256 of the rest. A cache is code: its directory is 
 others may write is refused, and a file that does not match its seal is removed and rebuilt.
 """
 
-import ast
 import contextlib
 import enum
 import hashlib
@@ -31,11 +30,14 @@ from functools import cache
 from pathlib import Path
 
 import llvmlite
+import llvmlite.binding
 import numba
 import numpy as np
 from numba.core.caching import CompileResultCacheImpl, _Cache
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
+from hftd.core.elf import Object
 from hftd.errors import HftdError
 
 SEAL = 32  # bytes of SHA-256 before the payload
@@ -46,6 +48,10 @@ TOOLCHAIN = ("numba", "numpy", "llvmlite")
 
 class CacheError(HftdError):
     """The cache directory cannot be used, and why."""
+
+
+class NotCached(Exception):
+    """There is no file for a kernel, and whoever asked wanted no compiling."""
 
 
 @cache
@@ -105,46 +111,74 @@ def changed_source(module: str) -> Path | None:
 
 def _closure(module: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
+    seen: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
         path = _path(name)
-        if name in found or path is None:
+        if path is None:
             continue
         found[name] = path
         waiting.extend(_imports(path, name))
     return found
 
 
+@cache
+def _own_path(name: str) -> Path | None:
+    base = ROOT.joinpath(*name.split(".")[1:])
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
 def _path(name: str) -> Path | None:
     root = name.split(".")[0]
     if root == "hftd":
-        base = ROOT.joinpath(*name.split(".")[1:])
-        for path in (base.with_suffix(".py"), base / "__init__.py"):
-            if path.is_file():
-                return path
-        return None
+        return _own_path(name)
     if root in TOOLCHAIN or (root in sys.stdlib_module_names and root != "__main__"):
         return None
     file = getattr(sys.modules.get(name), "__file__", None)
     return Path(file) if file and file.endswith(".py") and Path(file).is_file() else None
 
 
+IMPORT = re.compile(r"""\bimport\b[ \t\\\n]*(\((?:[^()#]|\#[^\n]*)*\)|(?:[^\n;\#\\]|\\\n)*)""")
+FROM = re.compile(r"\bfrom[ \t]+(\.*[\w.]*)[ \t\\\n]*$")
+
+
 @cache
 def _imports(path: Path, name: str) -> tuple[str, ...]:
+    """Return the modules that a source may import, by its text: every import statement, and whatever else looks like one.
+
+    A name too many does no harm (it is no module, or its source joins the digest); parsing would take most of a warm start.
+    """
     if "site-packages" in path.parts:
         return ()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    text = path.read_text()
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            names.append(base)
-            names.extend(f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
-            names.extend(alias.name for alias in node.names)
-    return tuple(names)
+    for match in IMPORT.finditer(text):
+        listed = re.sub(r"#[^\n]*|\\\n|[()]", " ", match.group(1))
+        items = [words[0] for one in listed.split(",") if (words := one.split())]
+        line = text.rfind("\n", 0, match.start()) + 1
+        before = text[line : match.start()]
+        while line and text[line - 2 : line] == "\\\n":  # `from x \\` and `import y` on the next line
+            line = text.rfind("\n", 0, line - 1) + 1
+            before = text[line : match.start()]
+        source = FROM.search(before)
+        if source is None:
+            names.extend(items)
+            continue
+        stem = source.group(1).lstrip(".")
+        level = len(source.group(1)) - len(stem)
+        above = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+        base = ".".join([*above, *([stem] if stem else [])])
+        names.append(base)
+        names.extend(f"{base}.{item}" for item in items)
+    return tuple(dict.fromkeys(names))
 
 
 FLAGS = ("OPT", "BOUNDSCHECK", "DEBUGINFO_DEFAULT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "DISABLE_INTEL_SVML")
@@ -228,9 +262,16 @@ def _globals(function, names: list[str]) -> list:
     return found
 
 
+_dtypes: dict[int, tuple[np.dtype, str]] = {}
+"""What layouts look like, by identity: one stands in hundreds of functions, and takes long to write down. Kept: no id is reused."""
+
+
 def _value(item) -> str:
     if isinstance(item, np.dtype):
-        return f"{item!r}{item.itemsize}"
+        kept = _dtypes.get(id(item))
+        if kept is None:
+            kept = _dtypes[id(item)] = (item, f"{item!r}{item.itemsize}")
+        return kept[1]
     if isinstance(item, np.ndarray | np.generic):
         return f"{item.dtype!r}{item.shape}{hashlib.sha256(item.tobytes()).hexdigest()}"
     if isinstance(item, frozenset | set):
@@ -265,6 +306,8 @@ class SealedCache(_Cache):
         self._salt = salt
         self._impl = _Impl(function)
         self._enabled = True
+        self.must_hit = False
+        """Raise NotCached where there is no file, instead of letting Numba compile."""
 
     @property
     def cache_path(self) -> str:
@@ -295,16 +338,25 @@ class SealedCache(_Cache):
         return self._enabled and source_digest(module) != "" and changed_source(module) is None
 
     def load_overload(self, sig, target_context):
-        """Return the compiled kernel for `sig`, or None where there is no sound file for it."""
-        target_context.refresh()
+        """Return the compiled kernel for `sig`, or None where there is no sound file for it.
+
+        Linking needs few of the registries that compiling does, and they take a quarter of a second: they are loaded where the
+        object wants a name that is not known without them.
+        """
+        found = None
         payload = self._payload(sig, target_context.codegen())
-        if payload is None:
-            return None
-        try:
-            return self._impl.rebuild(target_context, pickle.loads(payload))
-        except Exception:  # sealed by us, and still not to be rebuilt: compile anew rather than die on a cache
-            self.path(sig, target_context.codegen()).unlink(missing_ok=True)
-            return None
+        if payload is not None:
+            try:
+                held = pickle.loads(payload)
+                rtsys.initialize(target_context)
+                if any(llvmlite.binding.address_of_symbol(name) is None for name in Object(held[0][2][0]).wanted()):
+                    target_context.refresh()
+                found = self._impl.rebuild(target_context, held)
+            except Exception:  # sealed by us, and still not to be rebuilt: compile anew rather than die on a cache
+                self.path(sig, target_context.codegen()).unlink(missing_ok=True)
+        if found is None and self.must_hit:
+            raise NotCached(self._function.__qualname__)
+        return found
 
     def image(self, sig, codegen) -> bytes | None:
         """Return the object code of the kernel's file, for the certificate; None where there is no sound file."""

@@ -56,11 +56,6 @@ SIZES = ((450_000, 100), (150_000, -99), (80_000, 10), (70_000, 50), (60_000, 30
 DEPTH, SPREAD, LEVELS, REACH = 120, 3, 12, 6
 """Live orders a symbol tends to; ticks of a wide spread; levels a side keeps; mean ticks behind the best."""
 
-SYMBOLS = (("ALFA", 187.42), ("BRVO", 42.17), ("CHRL", 311.05), ("DLTA", 25.63), ("ECHO", 96.80), ("FOXT", 64.31),
-           ("GOLF", 143.77), ("HTEL", 18.94), ("INDA", 502.10), ("JULT", 77.45), ("KILO", 33.08), ("LIMA", 221.66),
-           ("MIKE", 58.29), ("NVBR", 129.90), ("OSCR", 15.51), ("PAPA", 402.73))  # fmt: skip
-"""Invented symbols and the prices their walks begin at."""
-
 
 def table(rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the calibration record for `rate` messages a venue second, and the size table it points to (keep both alive)."""

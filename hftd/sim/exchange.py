@@ -43,7 +43,7 @@ from hftd.sim.memory import (
     stream_dtype,
     symbol_dtype,
 )
-from hftd.sim.options import Options, SimError
+from hftd.sim.options import SYMBOLS, Options, SimError
 from hftd.sim.session import greet
 from hftd.sim.source import plan
 from hftd.sim.wire import HEADER_STRIDE, REQUEST_STRIDE, REQUESTS
@@ -262,7 +262,7 @@ class Exchange:
             for locate in range(1, options.symbols + 1):
                 row = self.symbols[locate]
                 row["live"] = self.live.ctypes.data + 8 * LIVE_MAX * locate
-                row["base_px"] = row["fair"] = round(calibration.SYMBOLS[locate - 1][1] * 100) * 100
+                row["base_px"] = row["fair"] = round(SYMBOLS[locate - 1][1] * 100) * 100
                 row["tick"] = 100
         x["data"], x["data_size"] = self.data.ctypes.data, self.data.size
 

@@ -12,8 +12,7 @@ import numpy as np
 
 from hftd.core.jit import hot
 from hftd.core.memory import load8, load16, load64, record_at, store64, swap16, swap64
-from hftd.sim.calibration import SYMBOLS
-from hftd.sim.options import Options, SimError
+from hftd.sim.options import SYMBOLS, Options, SimError
 from hftd.venues.nasdaq import itch50 as itch
 
 HOUR = 3_600_000_000_000

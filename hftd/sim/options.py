@@ -6,7 +6,11 @@ from pathlib import Path
 
 from hftd.control.config import ConfigError, host_port
 from hftd.errors import HftdError
-from hftd.sim.calibration import SYMBOLS
+
+SYMBOLS = (("ALFA", 187.42), ("BRVO", 42.17), ("CHRL", 311.05), ("DLTA", 25.63), ("ECHO", 96.80), ("FOXT", 64.31),
+           ("GOLF", 143.77), ("HTEL", 18.94), ("INDA", 502.10), ("JULT", 77.45), ("KILO", 33.08), ("LIMA", 221.66),
+           ("MIKE", 58.29), ("NVBR", 129.90), ("OSCR", 15.51), ("PAPA", 402.73))  # fmt: skip
+"""Invented symbols and the prices their walks begin at."""
 
 SYMBOLS_DEFAULT = 8
 SYNTHETIC_SYMBOLS = tuple(name for name, _ in SYMBOLS[:SYMBOLS_DEFAULT])

@@ -3,6 +3,7 @@
 Each case is a small program in a directory of its own, run as a process as the daemon's would be, with a cache of its own.
 """
 
+import ast
 import os
 import subprocess
 import sys
@@ -224,3 +225,82 @@ def test_a_source_newer_than_the_process_is_not_cached(monkeypatch):
     monkeypatch.setattr(cache, "STARTED", 0.0)
     assert cache.changed_source("hftd.core.clock") is not None
     cache.changed_source.cache_clear()
+
+
+def _imported(path: Path, package: str) -> set[str]:
+    """Every module that a source's import statements name, by Python's own parser."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_no_import_is_overlooked():
+    """The quick look at a source's text finds what the parser finds, in every source of this tree, nested imports included."""
+    strategies = cache.ROOT.parent.glob("strategies/*.py")
+    for path in sorted([*cache.ROOT.rglob("*.py"), *strategies, *Path(__file__).parent.glob("*.py")]):
+        name = ".".join(path.relative_to(cache.ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        lacking = _imported(path, package) - set(cache._imports(path, name))
+        assert not lacking, f"{path}: {lacking}"
+
+
+@pytest.mark.parametrize("statement", [
+    "import a.b as c, d.e", "from a.b import (c as x,  # (why)\n    d,\n)", "from . import c", "from ..a import b; import d",
+    "if True: import a", "from a import b, \\\n    c", "from a \\\n    import b",
+    "try:\n    from a import *\nexcept ImportError:\n    import z",
+])  # fmt: skip
+def test_imports_of_every_form_are_seen(tmp_path, statement):
+    """Several in a line, in brackets with comments, relative, continued, conditional."""
+    path = tmp_path / "m.py"
+    path.write_text(statement + "\n")
+    assert _imported(path, "p.q") <= set(cache._imports(path, "p.q.m"))
+
+
+CHILD = """
+import sys
+from numba import types
+from numba.core.registry import cpu_target
+from hftd.core.cache import NotCached
+from program import *
+seen = []
+refresh = type(cpu_target.target_context).refresh
+type(cpu_target.target_context).refresh = lambda self: (seen.append(1), refresh(self))[1]
+kernel._cache.must_hit = True
+try:
+    kernel.compile((types.int64,))
+    print("hit", len(seen))
+except NotCached:
+    print("missing", len(seen))
+"""
+
+
+def test_loading_takes_no_registries_and_may_be_all_that_is_wanted(box):
+    """A hit loads none of what compiling needs; `must_hit` says NotCached instead of compiling."""
+    program = (box.path / "program.py").read_text().replace("print(kernel(7), sum(kernel.stats.cache_hits.values()))", "")
+    box.write("program.py", program)
+    box.write("main.py", CHILD)
+    assert box.start().stdout.split() == ["missing", "0"]
+    box.write("main.py", CHILD.replace("kernel._cache.must_hit = True\n", ""))
+    assert box.start().stdout.split()[0] == "hit"
+    box.write("main.py", CHILD)
+    assert box.start().stdout.split() == ["hit", "0"]
+
+
+UNKNOWN = CHILD.replace("seen = []", "import llvmlite.binding\nllvmlite.binding.address_of_symbol = lambda name: None\nseen = []")
+
+
+def test_a_kernel_that_wants_an_unknown_name_is_loaded_with_everything(box):
+    """LLVM would end the process over a name it does not know: such an object has Numba's registries loaded first."""
+    program = (box.path / "program.py").read_text().replace("print(kernel(7), sum(kernel.stats.cache_hits.values()))", "")
+    box.write("program.py", program)
+    box.write("main.py", CHILD.replace("kernel._cache.must_hit = True\n", ""))
+    assert box.start().stdout.split()[0] == "hit"
+    box.write("main.py", UNKNOWN)
+    said, refreshed = box.start().stdout.split()
+    assert said == "hit" and int(refreshed) > 0
