@@ -105,15 +105,17 @@ def certify(options) -> int:
     wanted = kernels(load(options.config))
     compile_all(wanted, "loading")
     made = [(kernel.name, judged(kernel)) for kernel in wanted]
-    bad = [(name, finding) for name, certificate in made for finding in certificate.forbidden]
+    bad = [(name, finding) for kernel, (name, certificate) in zip(wanted, made) for finding in said_of(kernel, certificate)]
     if options.json:
         say(json.dumps([as_dict(name, certificate) for name, certificate in made]))
         return int(bool(bad))
     table(
         "certificate",
-        ("kernel", "verdict", "code bytes", "stack bytes", "functions", "instructions", "sha-256"),
+        ("kernel", "verdict", "code", "stack", "instr.", "acquire", "release", "fences", "sha-256"),
         [
-            (name, "ok" if one.ok else "NOT FIT", one.code_bytes, one.stack_bytes, one.functions, one.instructions, one.digest[:16])
+            (name, "ok" if one.ok else "NOT FIT", one.code_bytes, one.stack_bytes, one.instructions,
+             *(sum(count for what, count in one.atomics if what.startswith(kind)) for kind in ("acquire", "release", "fence")),
+             one.digest[:12])
             for name, one in made
         ],
         left=2,
@@ -123,7 +125,8 @@ def certify(options) -> int:
     for name, finding in bad:
         complain(f"{name}: {finding}")
     if not bad:
-        say(f"\n{len(made)} kernels: no allocation, no CPython, no reference count, no stranger, no loop without an end")
+        say(f"\n{len(made)} kernels: no allocation, no CPython, no reference count, no stranger, no pointer, no endless loop,")
+        say("no shared word that is read or written otherwise than it must be")
     return int(bool(bad))
 
 
@@ -134,7 +137,17 @@ def judged(kernel) -> Any:
 
     made = kernel.make()
     judge = certified if hasattr(made, "program") else certify
-    return judge(getattr(made, "dispatcher", made), tuple(kernel.signature))
+    return judge(getattr(made, "dispatcher", made), tuple(kernel.signature), needs=kernel.needs)
+
+
+def said_of(kernel, certificate) -> list[str]:
+    """Return a certificate's findings as lines; those of a loop with a strategy in it speak of the strategy's file."""
+    from hftd.strategy.check import judged as of_strategy
+
+    program = getattr(kernel.make(), "program", None)
+    if program is None or certificate.ok:
+        return [str(finding) for finding in certificate.forbidden]
+    return of_strategy(program, certificate)
 
 
 def as_dict(name: str, certificate) -> dict[str, Any]:
@@ -143,7 +156,7 @@ def as_dict(name: str, certificate) -> dict[str, Any]:
         "kernel": name, "function": certificate.name, "ok": certificate.ok, "calls": list(certificate.calls),
         "findings": [{"kind": one.kind, "what": one.what, "where": one.where} for one in certificate.forbidden],
         "code_bytes": certificate.code_bytes, "stack_bytes": certificate.stack_bytes, "functions": certificate.functions,
-        "instructions": certificate.instructions, "sha256": certificate.digest,
+        "instructions": certificate.instructions, "atomics": dict(certificate.atomics), "sha256": certificate.digest,
     }  # fmt: skip
 
 
@@ -165,16 +178,18 @@ def memory(options) -> int:
     found = memorymap.rooms(config)
     roles = memorymap.by_role(config, found)
     kinds = _running(config, running, roles) if running is not None else {}
+    own = memorymap.private(config, running["control"]) if running is not None else {}
     if options.json:
         say(json.dumps({
             "name": config.daemon.name,
             "running": running is not None,
             "shared_bytes": sum(room.size for room in found),
-            "roles": roles,
+            "roles": [{**row, "private": own[row["role"]]} if row["role"] in own else row for row in roles],
             "segments": [{**room.as_dict(options.layouts), **({"pages": kinds[room.name]} if kinds else {})} for room in found],
         }))  # fmt: skip
         return 0
     render_memory(config, found, roles, kinds)
+    render_private(own)
     if options.layouts:
         for text in memorymap.layouts(found):
             say()
@@ -194,10 +209,12 @@ def _running(config, running, roles: list[dict[str, Any]]) -> dict[str, str]:
     for row in roles:
         row["pid"] = pids[row["role"]]
         row["memory"] = memorymap.totals(row["pid"]) if row["pid"] else None
+        row["nodes"] = memorymap.nodes(row["pid"]) if row["pid"] else {}
+    made = {one["name"]: one for one in memorymap.held(running["control"], 0)}
     kinds = {}
     for name in running.names():
         holders = [pids[row["role"]] for row in roles if name in row["writes"]] or [pids["supervisor"]]
-        kinds[name] = memorymap.pages(seen.get(holders[0], {}).get(name))
+        kinds[name] = memorymap.pages(seen.get(holders[0], {}).get(name)) + f", node {made[name]['node']}"
     return kinds
 
 
@@ -207,12 +224,15 @@ def render_memory(config, found: list, roles: list[dict[str, Any]], kinds: dict[
 
     if kinds:
         keys = ("rss", "pss", "uss", "huge", "locked", "swap")
+        apart = len({node for row in roles for node in row["nodes"]}) > 1
         rows = []
         for row in roles:
             facts = row["memory"]
             shown = ["not readable"] + [""] * (len(keys) - 1) if facts is None else [_kib(facts[key]) for key in keys]
-            rows.append((row["role"], str(row["pid"] or "-"), ", ".join(row["writes"]), *shown))
-        table(f"{config.daemon.name}: processes", ("role", "pid", "writes", *keys), rows, left=3)
+            where = [", ".join(f"{node}: {_kib(size)}" for node, size in sorted(row["nodes"].items())) or "-"] if apart else []
+            rows.append((row["role"], str(row["pid"] or "-"), ", ".join(row["writes"]), *shown, *where))
+        columns = ("role", "pid", "writes", *keys, *(["by node"] if apart else []))
+        table(f"{config.daemon.name}: processes", columns, rows, left=3)
     else:
         table(f"{config.daemon.name}: roles", ("role", "writes", "reads", "writes bytes", "reads bytes"), [
             (row["role"], ", ".join(row["writes"]) or "-", ", ".join(row["reads"]) or "-",
@@ -227,6 +247,16 @@ def render_memory(config, found: list, roles: list[dict[str, Any]], kinds: dict[
         table("", ("  part", "offset", "bytes", "records", "of bytes"), [(f"  {row[0]}", *row[1:]) for row in rows])
     total = sum(room.size for room in found)
     table("", ("in all", "shared memory"), [(f"{len(found)} segments", _kib(total))])
+
+
+def render_private(own: dict[str, list[dict[str, Any]]]) -> None:
+    """Print each role's named blocks: their size, the pages they got and the node these lie on."""
+    from hftd.cli.tables import table
+
+    rows = [(role, one["name"], _kib(one["bytes"]), one["count"], one["pages"], _kib(one["large"]), one["node"])
+            for role, blocks in own.items() for one in blocks]  # fmt: skip
+    if rows:
+        table("private memory", ("role", "block", "bytes", "records", "pages got", "on 2 MiB pages", "node"), rows, left=2)
 
 
 def _kib(count: int) -> str:

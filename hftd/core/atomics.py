@@ -4,6 +4,10 @@ Any word another process writes is read with `load_acquire(record, "field")` and
 a spin loop is hoisted by the compiler and spins for ever. On x86 acquire and release are plain moves: what they buy is that
 the compiler keeps its hands off. `store_relaxed` is a store that is not removed or merged, without order.
 
+Since machine code does not tell such a move from any other, LLVM is asked to write down where each one is (`!pcsections`: a table
+of addresses in the object, `hftd.acquire.tail` and the like, and not an instruction more). The certificate reads these tables, of
+a cached object too, and holds the instructions there to what they claim to be.
+
 All are LLVM intrinsics (inline assembly would abort the process unless an assembler was initialised), each with a twin in
 plain Python for the interpreter mode, where there is but one thread and order is the program's.
 """
@@ -25,6 +29,22 @@ def _member(context, builder, record_type, record, field):
     return kind, pointer, kind.bitwidth // 8
 
 
+MARK = "hftd."
+"""What the names of the tables begin with; then come the ordering and the field's name."""
+
+
+ORDERS = {("load", "acquire"): "acquire", ("load", "monotonic"): "load", ("store", "release"): "release",
+          ("store", "monotonic"): "store"}  # fmt: skip
+"""What a table calls an access: acquire and release by name, the ones without order by what they do."""
+
+
+def _marked(builder, instruction, ordering, field):
+    """Have the instruction's address written down; return it."""
+    node = builder.module.add_metadata([ir.MetaDataString(builder.module, f"{MARK}{ordering}.{field}")])
+    instruction.set_metadata("pcsections", node)
+    return instruction
+
+
 def _load(ordering):
     def declare(typingctx, record, field):
         if not isinstance(field, types.StringLiteral):
@@ -33,7 +53,7 @@ def _load(ordering):
 
         def codegen(context, builder, signature, args):
             _, pointer, width = _member(context, builder, record, args[0], name)
-            return builder.load_atomic(pointer, ordering, width)
+            return _marked(builder, builder.load_atomic(pointer, ordering, width), ORDERS["load", ordering], name)
 
         return record.typeof(name)(record, field), codegen
 
@@ -48,7 +68,7 @@ def _store(ordering):
 
         def codegen(context, builder, signature, args):
             _, pointer, width = _member(context, builder, record, args[0], name)
-            builder.store_atomic(args[2], pointer, ordering, width)
+            _marked(builder, builder.store_atomic(args[2], pointer, ordering, width), ORDERS["store", ordering], name)
             return context.get_dummy_value()
 
         return types.void(record, field, record.typeof(name)), codegen
@@ -63,7 +83,7 @@ def _fetch_add(typingctx, record, field, value):
 
     def codegen(context, builder, signature, args):
         _, pointer, _ = _member(context, builder, record, args[0], name)
-        return builder.atomic_rmw("add", pointer, args[2], "acq_rel")
+        return _marked(builder, builder.atomic_rmw("add", pointer, args[2], "acq_rel"), "interlocked", name)
 
     return record.typeof(name)(record, field, record.typeof(name)), codegen
 
@@ -76,7 +96,7 @@ def _compare_and_swap(typingctx, record, field, expected, wanted):
 
     def codegen(context, builder, signature, args):
         _, pointer, _ = _member(context, builder, record, args[0], name)
-        outcome = builder.cmpxchg(pointer, args[2], args[3], "acq_rel", "acquire")
+        outcome = _marked(builder, builder.cmpxchg(pointer, args[2], args[3], "acq_rel", "acquire"), "interlocked", name)
         return builder.zext(builder.extract_value(outcome, 1), context.get_value_type(types.boolean))
 
     return types.boolean(record, field, kind, kind), codegen
@@ -85,7 +105,7 @@ def _compare_and_swap(typingctx, record, field, expected, wanted):
 def _load_acquire_at(typingctx, address):
     def codegen(context, builder, signature, args):
         pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-        return builder.load_atomic(pointer, "acquire", 8)
+        return _marked(builder, builder.load_atomic(pointer, "acquire", 8), "acquire", "at")
 
     return types.int64(types.int64), codegen
 
@@ -93,7 +113,7 @@ def _load_acquire_at(typingctx, address):
 def _store_release_at(typingctx, address, value):
     def codegen(context, builder, signature, args):
         pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-        builder.store_atomic(args[1], pointer, "release", 8)
+        _marked(builder, builder.store_atomic(args[1], pointer, "release", 8), "release", "at")
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), codegen

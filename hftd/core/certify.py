@@ -11,7 +11,12 @@ A finding is one of
     references     a name of CPython's or of Numba's run time, called or not
     raises         an exception that can leave the loop, with the source line it was raised on
     endless        a loop without a way out: what is left of a spin on a plain load that the compiler hoisted
+    order          an access to a shared word that is not the load or store it must be, or one that must be there and is not
     unreadable     bytes that are not an instruction this module knows
+
+On x86 acquire and release are plain moves, so the code alone does not tell them: core/atomics.py has LLVM write the address of each
+into the object, by ordering and field, and what lies there is looked at. `atomics` counts them, and full fences, which are
+instructions of their own.
 
 Jump tables count as ways inside their function. The digest is over the code bytes and the names they refer to, not over
 addresses, so the same kernel has the same digest in every process. Turned down: reading LLVM's text (it is gone for a kernel
@@ -22,13 +27,14 @@ import contextlib
 import hashlib
 import pickletools
 import re
-import struct
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from numba import njit
 
+from hftd.core.atomics import MARK
+from hftd.core.elf import Object, Relocation, Symbol
 from hftd.core.jit import INTERPRETED
 from hftd.core.x86 import RBP, RSP, DecodeError, Instruction, Kind, decode
 
@@ -67,6 +73,7 @@ class Certificate:
     functions: int  # how many were judged
     instructions: int
     sites: int  # places in that code which call a function, C's or one of its own
+    atomics: tuple[tuple[str, int], ...] = ()  # `acquire tail`, `release head`, `fence full`, …: how often each stands in the code
 
     @property
     def ok(self) -> bool:
@@ -79,9 +86,11 @@ class Certificate:
         return f"{self.name}: {self.code_bytes} bytes, stack {self.stack_bytes}, calls {calls}: {verdict}"
 
 
-def certify(dispatcher, signature=None, allowed: Iterable[str] = ALLOWED, lines: bool = True) -> Certificate:
+def certify(dispatcher, signature=None, allowed: Iterable[str] = ALLOWED, lines: bool = True,
+            needs: Iterable[str] = ()) -> Certificate:  # fmt: skip
     """Judge one compiled kernel. signature: as in `dispatcher.signatures`, compiled (or loaded) if need be; None: the only one.
 
+    needs: accesses that must be among `atomics` (`release tail`): a ring that is published, a cursor that is given free.
     With `lines`, a finding is traced to its source line, at the price of a second compilation where there is one to trace.
     Raises ValueError where there is nothing to judge.
     """
@@ -95,6 +104,7 @@ def certify(dispatcher, signature=None, allowed: Iterable[str] = ALLOWED, lines:
     result = dispatcher.overloads[tuple(getattr(signature, "args", signature))]
     name = f"{dispatcher.py_func.__module__}.{dispatcher.py_func.__qualname__}"
     made = judge(_image(dispatcher, result), result.fndesc.llvm_func_name, name, frozenset(allowed))
+    made = _with_needs(made, needs, dispatcher.py_func.__code__)
     if made.forbidden and lines:
         made = _with_lines(made, dispatcher, signature)
     return made
@@ -115,80 +125,43 @@ def judge(image: bytes, entry: str, name: str, allowed: frozenset = ALLOWED) -> 
     return _Judge(Object(image), allowed).run(entry, name)
 
 
-# ---------------------------------------------------------------- ELF
-
-
-@dataclass(frozen=True)
-class Symbol:
-    """A name in an object; section 0: defined elsewhere."""
-
-    name: str
-    section: int
-    value: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Relocation:
-    """Eight or four bytes at `at` that the linker fills with an address: symbol + addend."""
-
-    at: int
-    kind: int
-    symbol: Symbol
-    addend: int
-
-
-class Object:
-    """A relocatable ELF file for x86-64, as far as a certificate needs it."""
-
-    def __init__(self, image: bytes):
-        if image[:4] != b"\x7fELF" or image[4] != 2 or struct.unpack_from("<H", image, 18)[0] != 62:
-            raise ValueError("not an ELF object for x86-64")
-        self.image = image
-        start, = struct.unpack_from("<Q", image, 40)  # fmt: skip
-        size, count = struct.unpack_from("<HH", image, 58)
-        self.sections = [struct.unpack_from("<IIQQQQIIQQ", image, start + i * size) for i in range(count)]
-        self.symbols: list[Symbol] = []
-        for _, kind, _, _, at, length, link, _, _, _ in self.sections:
-            if kind == 2:
-                names = self.content(link)
-                for place in range(at, at + length, 24):
-                    text, _, _, section, value, extent = struct.unpack_from("<IBBHQQ", image, place)
-                    self.symbols.append(Symbol(names[text : names.index(b"\0", text)].decode(), section, value, extent))
-        self.defined = {symbol.name: symbol for symbol in self.symbols if symbol.section and symbol.name}
-        self.relocations: dict[int, list[Relocation]] = {}
-        for _, kind, _, _, at, length, _, target, _, _ in self.sections:
-            if kind == 4:
-                rows = self.relocations.setdefault(target, [])
-                for place in range(at, at + length, 24):
-                    offset, info, addend = struct.unpack_from("<QQq", image, place)
-                    rows.append(Relocation(offset, info & 0xFFFFFFFF, self.symbols[info >> 32], addend))
-                rows.sort(key=lambda row: row.at)
-
-    def content(self, section: int) -> bytes:
-        """The bytes of a section."""
-        _, kind, _, _, at, length, *_ = self.sections[section]
-        return b"" if kind == 8 else self.image[at : at + length]
-
-    def section_name(self, section: int) -> str:
-        """A section's name."""
-        names = self.content(struct.unpack_from("<H", self.image, 62)[0])
-        start = self.sections[section][0]
-        return names[start : names.index(b"\0", start)].decode()
-
-    def is_code(self, section: int) -> bool:
-        """Whether a section is executable."""
-        return 0 < section < len(self.sections) and bool(self.sections[section][2] & 4)
-
-    def name_at(self, section: int, offset: int) -> str:
-        """The name of what lies at an offset of a section, as far as one is known."""
-        for symbol in self.symbols:
-            if symbol.section == section and symbol.name and symbol.value <= offset < symbol.value + max(symbol.size, 1):
-                return symbol.name
-        return ""
+def _with_needs(made: Certificate, needs: Iterable[str], code) -> Certificate:
+    """The certificate, with a finding for each access that is not there."""
+    where = f"{code.co_filename}:{code.co_firstlineno}"
+    found = dict(made.atomics)
+    lacking = [need for need in needs if not found.get(need)]
+    said = tuple(Finding("order", f"lacks {need}: others would see it late, or never", where) for need in lacking)
+    return replace(made, forbidden=(*made.forbidden, *said))
 
 
 # ---------------------------------------------------------------- judging
+
+LOADS = frozenset({
+    0x03, 0x0B, 0x13, 0x1B, 0x23, 0x2B, 0x33, 0x38, 0x39, 0x3A, 0x3B, 0x63, 0x80, 0x81, 0x83, 0x84, 0x85, 0x8A, 0x8B, 0xF6, 0xF7,
+    0xFF, 0x1AF, 0x1B6, 0x1B7, 0x1BE, 0x1BF,
+})  # fmt: skip
+"""Opcodes that read a word in one access: moves, and what the compiler may fold a load into."""
+
+STORES = frozenset({
+    0x00, 0x01, 0x08, 0x09, 0x20, 0x21, 0x28, 0x29, 0x30, 0x31, 0x80, 0x81, 0x83, 0x86, 0x87, 0x88, 0x89, 0xC6, 0xC7, 0xFE, 0xFF,
+})  # fmt: skip
+"""Opcodes that write a word in one access."""
+
+
+def _sound(ordering: str, made: Instruction, code: bytes) -> bool:
+    """Whether an instruction is what an access of this ordering must be."""
+    if made.memory is None:
+        return False
+    if ordering == "interlocked":
+        return 0xF0 in code[made.at : made.at + 3] or made.opcode in (0x86, 0x87)
+    return made.opcode in (LOADS if ordering in ("acquire", "load") else STORES)
+
+
+def _is_fence(made: Instruction, code: bytes) -> bool:
+    """Whether an instruction is a full fence: mfence, or an interlocked no-op on the stack."""
+    if made.opcode == 0x1AE:
+        return code[made.at : made.end] == b"\x0f\xae\xf0"
+    return code[made.at] == 0xF0 and made.memory is not None and made.memory[0] == RSP
 
 
 class _Function:
@@ -251,7 +224,7 @@ class _Function:
         """Places in this function that data points to: the entries of its jump tables."""
         found = set()
         for section, rows in self.image.relocations.items():
-            if self.image.is_code(section) or self.image.section_name(section).startswith(".eh_frame"):
+            if self.image.is_code(section) or self.image.section_name(section).startswith((".eh_frame", MARK)):
                 continue
             run = -1
             for index, row in enumerate(rows):
@@ -306,6 +279,35 @@ class _Judge:
         self.sites = 0
         self.functions: dict[str, _Function] = {}
         self.edges: dict[str, set[str]] = {}
+        self.atomics: dict[str, int] = {}
+        self.marked = self._marked()
+
+    def _marked(self) -> list[tuple[int, int, str, str]]:
+        """Every access that the object has written down: section and offset of its instruction, ordering, field."""
+        found = []
+        for section, rows in self.image.relocations.items():
+            name = self.image.section_name(section)
+            if name.startswith(MARK):
+                _, ordering, field = name.split(".", 2)
+                found += [(row.symbol.section, row.symbol.value + row.addend, ordering, field) for row in rows]
+        return found
+
+    def _orders(self, function: _Function, symbol: str) -> None:
+        """Hold a function's shared accesses to what they claim to be, and count them and its fences."""
+        for section, at, ordering, field in self.marked:
+            if section != function.symbol.section or not function.inside(at):
+                continue
+            made = function.instructions.get(at)
+            if made is None or not _sound(ordering, made, function.code):
+                self._note("order", f"{ordering} {field} is no such access", symbol, at)
+            elif at in function.reached:
+                self._count(f"{ordering} {field}")
+        for at in function.reached:
+            if _is_fence(function.instructions[at], function.code):
+                self._count("fence full")
+
+    def _count(self, what: str) -> None:
+        self.atomics[what] = self.atomics.get(what, 0) + 1
 
     def run(self, entry: str, name: str) -> Certificate:
         if entry not in self.image.defined:
@@ -324,6 +326,7 @@ class _Judge:
             self.functions[symbol] = function
             for at in sorted(function.reached):
                 self._look(function, function.instructions[at], symbol)
+            self._orders(function, symbol)
             for at in function.endless():
                 self._note("endless", "loop without a way out (a plain load in its condition?)", symbol, at)
             waiting.extend(sorted(self.edges[symbol]))
@@ -341,6 +344,7 @@ class _Judge:
             functions=len(self.functions),
             instructions=sum(len(function.reached) for function in self.functions.values()),
             sites=self.sites,
+            atomics=tuple(sorted(self.atomics.items())),
         )
 
     def _depth(self, symbol: str, level: int) -> int:

@@ -47,13 +47,13 @@ def findings(program) -> list[str]:
     return judged(program, certified(kernel.dispatcher, kernel.dispatcher.signatures[0], lines=False))
 
 
-def certified(dispatcher, signature, lines: bool = True) -> Certificate:
+def certified(dispatcher, signature, lines: bool = True, needs: tuple[str, ...] = ()) -> Certificate:
     """Return the certificate of a loop with a strategy in it.
 
     The address of a known function may wait in a register or on the stack, where the machine's code alone does not say whose it is:
     what looks like a call through a pointer is settled by LLVM's code of the same loop, compiled once more.
     """
-    made = certify(dispatcher, signature, ALLOWED | MATH, lines)
+    made = certify(dispatcher, signature, ALLOWED | MATH, lines, needs)
     if any(finding.kind == "indirect" for finding in made.forbidden):
         twin = njit(dispatcher.py_func, error_model="numpy")
         twin.compile(signature)

@@ -70,6 +70,7 @@ def test_json_holds_everything(wanted, capsys):
     assert [row["ok"] for row in first] == [True, False]
     assert all(row["code_bytes"] > 0 and row["stack_bytes"] > 0 and len(row["sha256"]) == 64 for row in first)
     assert first[1]["findings"][0].keys() == {"kind", "what", "where"}
+    assert first[0]["atomics"] == {}
     main(["certify", "--json", "-c", wanted(_fit)])
     assert json.loads(capsys.readouterr().out)[0]["sha256"] == first[0]["sha256"]
 
@@ -95,6 +96,34 @@ def test_bad_strategy_is_found_with_its_line(tmp_path, body, line, words):
     assert findings[0].startswith(f"{path}:{line}: "), findings
     assert any(words in one for one in findings)
     assert all("\n" not in one for one in findings)
+
+
+BAD = {
+    "list append": ("x = [book.bid_px]\n    x.append(3)\n    if len(x) == 5: cancel(ctx, x[1])\n", 6),
+    "dict": ("d = {1: book.bid_px}\n    if d[1] == 5: cancel(ctx, d[1])\n", 6),
+    "string formatting": ("s = f'{book.bid_px}'\n    if len(s) == 5: cancel(ctx, 1)\n", 6),
+    "exception": ("if book.bid_px == 7:\n        raise ValueError('x')\n", 7),
+    "object mode": ("import json\n    json.dumps(3)\n", 6),
+    "allocation by slicing": ("a = np.zeros(book.bid_px & 7)\n    b = a[1:3] + 1.0\n    if b.sum() > 3: cancel(ctx, 5)\n", 6),
+    "plain spin": ("x = book.bid_px\n    while ctx.state.a == 0:\n        pass\n", 7),
+}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", BAD)
+def test_configuration_with_a_bad_strategy_is_not_certified(tmp_path, monkeypatch, capsys, kind):
+    """`hftd certify` ends with 1 and names file and line, compiled or refused by the compiler, before anything trades."""
+    body, line = BAD[kind]
+    strategy = tmp_path / "mine.py"
+    strategy.write_text(BODY + body)
+    path = tmp_path / "c.toml"
+    path.write_text(f'[[strategy]]\nfile = "{strategy}"\n')
+    every = warm.kernels
+    monkeypatch.setattr(warm, "kernels", lambda config: [one for one in every(config) if one.name.startswith("strategy ")])
+    assert main(["certify", "-c", str(path)]) == 1
+    said = capsys.readouterr()
+    assert f"{strategy}:{line}: " in said.err, said.err
+    assert "no allocation" not in said.out
 
 
 def test_strategy_may_calculate(tmp_path):

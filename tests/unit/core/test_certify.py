@@ -12,14 +12,17 @@ import pytest
 from numba import njit, types
 from numba.np.numpy_support import from_dtype
 
+from hftd.control.warm import CONSUMES, PRODUCES
 from hftd.core import certify as ce
 from hftd.core import x86
-from hftd.core.atomics import load_acquire
+from hftd.core.atomics import fence_full, fetch_add, load_acquire, store_release
 from hftd.core.clock import utc_ns
+from hftd.core.elf import Object
 from hftd.core.jit import INTERPRETED, hot, leaf
 from hftd.core.layout import layout
 from hftd.core.libc import ExternalFunction, errno, recv
 from hftd.core.memory import address_of, copy_bytes, load64, record_at, store64
+from hftd.shm import ring
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="machine code")
 
@@ -276,6 +279,74 @@ def test_there_must_be_something_to_judge():
         ce.certify(lambda x: x)
     with pytest.raises(ValueError, match="not an ELF"):
         ce.judge(b"\x7fELG" + bytes(100), "f", "f")
+
+
+# ---------------------------------------------------------------- shared words
+
+
+def _publish(w):
+    seen = load_acquire(w, "seq")
+    w.n = seen + 1
+    store_release(w, "seq", seen + 1)
+    fence_full()
+    return fetch_add(w, "n", 2)
+
+
+def _publish_plainly(w):
+    seen = w.seq
+    w.n = seen + 1
+    w.seq = seen + 1
+    return w.n
+
+
+def test_shared_accesses_are_told_by_ordering_and_field():
+    """Plain moves in the code; the object says where each is, what it claims to be, and it is that."""
+    certificate = ce.certify(_compiled(_publish, (WORD,)), needs=("acquire seq", "release seq", "interlocked n", "fence full"))
+    assert certificate.ok, str(certificate)
+    assert dict(certificate.atomics) == {"acquire seq": 1, "release seq": 1, "interlocked n": 1, "fence full": 1}
+
+
+def test_a_shared_word_that_is_read_and_written_plainly_is_refused():
+    """What a loop needs and its code does not hold is named, with the loop's line."""
+    certificate = ce.certify(_compiled(_publish_plainly, (WORD,)), needs=("acquire seq", "release seq"))
+    assert [(finding.kind, finding.what.split(":")[0]) for finding in certificate.forbidden] == [
+        ("order", "lacks acquire seq"), ("order", "lacks release seq")]  # fmt: skip
+    line = _publish_plainly.__code__.co_firstlineno
+    assert all(finding.where.endswith(f"{HERE}:{line}") for finding in certificate.forbidden)
+
+
+def test_an_instruction_that_is_no_such_access_is_refused():
+    """The store that must be a release, turned into a load of the same operands: the object's own word is not enough."""
+    kernel = _compiled(_publish, (WORD,))
+    result = kernel.overloads[kernel.signatures[0]]
+    image = bytearray(ce._image(kernel, result))
+    made = Object(bytes(image))
+    judge = ce._Judge(made, ce.ALLOWED)
+    at = next(place for _, place, ordering, field in judge.marked if (ordering, field) == ("release", "seq"))
+    section = made.defined[result.fndesc.llvm_func_name].section
+    offset = made.sections[section][4] + at
+    code = image[offset : offset + 4]
+    index = next(i for i, byte in enumerate(code) if byte in (0x89, 0xC7))
+    image[offset + index] = 0x8B
+    entry = result.fndesc.llvm_func_name
+    assert ce.judge(made.image, entry, "sound").ok
+    assert "release seq is no such access" in str(ce.judge(bytes(image), entry, "turned"))
+
+
+def test_the_ring_is_what_its_users_need():
+    """Both ends of a ring, each in a loop of its own, hold the accesses that control/warm.py asks of every loop."""
+    def write(producer, source):
+        return ring.push(producer, source)
+
+    def read(consumer):
+        if ring.ready(consumer):
+            ring.done(consumer)
+            return 1
+        return 0
+
+    producing = ce.certify(_compiled(write, (from_dtype(ring.producer_dtype), I8)), needs=PRODUCES)
+    consuming = ce.certify(_compiled(read, (from_dtype(ring.consumer_dtype),)), needs=CONSUMES)
+    assert producing.ok and consuming.ok, (str(producing), str(consuming))
 
 
 # ---------------------------------------------------------------- the decoder
