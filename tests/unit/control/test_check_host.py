@@ -8,6 +8,7 @@ import pytest
 
 from hftd.control import check, noise
 from hftd.control.check import FAIL, INFO, PASS, WARN, ClockState, Host, Plan, cores_of, cores_of_mask, text_of
+from hftd.control.check.files import CAP_IPC_LOCK, CAP_SYS_NICE
 from hftd.control.config import build
 
 CONFIG = build({"strategy": [{"file": "a.py"}]}, "c.toml")
@@ -66,6 +67,9 @@ class QuietCard:
     def merging(self):
         return self.answers[2]
 
+    def stamping(self):
+        return True, 0
+
 
 @pytest.fixture
 def machine(tmp_path):
@@ -122,6 +126,10 @@ def test_host_that_is_set_up_for_it_passes(machine):
      "echo madvise"),
     ("transparent huge pages", WARN, {"sys/kernel/mm/transparent_hugepage/enabled": "always madvise [never]"}, "4 KiB",
      "echo madvise"),
+    ("merging of equal pages (KSM)", WARN, {"sys/kernel/mm/ksm/run": "1"}, "page fault", "echo 2 > /sys/kernel/mm/ksm/run"),
+    ("statistics of memory", WARN, {"proc/sys/vm/stat_interval": "1"}, "every 1 s", "sysctl vm.stat_interval=120"),
+    ("huge pages in shared memory", INFO, {
+        "sys/kernel/mm/transparent_hugepage/shmem_enabled": "always within_size advise never [deny] force"}, "deny", "echo never"),
     ("swap", WARN, {"proc/swaps": "Filename Type Size Used Priority\n/dev/sda2 partition 1000 512 -2\n"}, "512 KiB used",
      "swapoff"),
     ("available memory", PASS, {}, "15,625 MiB", ""),
@@ -182,7 +190,7 @@ def test_locked_memory_fails_only_where_it_is_asked_for(machine):
     asked = build({"daemon": {"lock_memory": True}, "strategy": [{"file": "a.py"}]}, "c.toml")
     assert looked(machine(files=limits))["locked memory"].state == INFO
     assert looked(machine(files=limits), config=asked)["locked memory"].state == FAIL
-    able = {**limits, "proc/self/status": f"CapEff:\t{1 << check.CAP_IPC_LOCK:016x}\n"}
+    able = {**limits, "proc/self/status": f"CapEff:\t{1 << CAP_IPC_LOCK:016x}\n"}
     assert looked(machine(files=able), config=asked)["locked memory"].state == PASS
 
 
@@ -221,6 +229,46 @@ def test_fifo_under_throttling_fails(machine):
     row = looked(machine(files=files))["real-time throttling"]
     assert row.state == FAIL
     assert "it hits feed" in row.found
+
+
+def test_what_placement_asks_for_is_looked_at_before_it_is_refused(machine):
+    """SCHED_FIFO under throttling or without the right, reserved pages that are not there, a device that may not be opened."""
+    asks = Plan("dedicated", "", True, HOT.hot, tuple(range(8)), 4, real_time=("feed", "risk"), reserved=("feed",), awake=True)
+    bad = {"proc/sys/kernel/sched_rt_runtime_us": "950000", "proc/sys/vm/nr_hugepages": "0"}
+    rows = looked(machine(files=bad), asks)
+    for what, found, remedy in [
+        ("real-time throttling", "it hits feed, risk", "sched_rt_runtime_us=-1"),
+        ("real-time priority", "not allowed", "LimitRTPRIO"),
+        ("reserved 2 MiB pages", "0, 0 free", "sysctl vm.nr_hugepages=N"),
+        ("cpu_dma_latency", "is missing", "remove the key"),
+    ]:  # fmt: skip
+        assert (rows[what].state, found in rows[what].found, remedy in rows[what].remedy) == (FAIL, True, True), rows[what]
+    able = {
+        "proc/sys/vm/nr_hugepages": "64", "proc/meminfo": "MemAvailable:   16000000 kB\nHugePages_Free:       60\n",
+        "proc/self/status": f"CapEff:\t{1 << CAP_SYS_NICE:016x}\n", "dev/cpu_dma_latency": "",
+        "proc/sys/kernel/sched_rt_runtime_us": "-1",
+        "sys/devices/system/cpu/cpu2/cpuidle/state3/latency": "133", "sys/devices/system/cpu/cpu2/cpuidle/state3/disable": "0",
+    }  # fmt: skip
+    rows = looked(machine(files=able), asks)
+    assert {what: row.found for what, row in rows.items() if row.state in (WARN, FAIL)} == {}
+    assert "held back" in rows["idle states"].found
+
+
+def test_plan_says_who_asks_for_what(monkeypatch):
+    """By the configuration: roles that spin and ask for a real-time class, for reserved pages; the recorder is no hot role."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    plan = check.plan_of(build({
+        "daemon": {"layout": "dedicated", "cores": [2, 3, 4, 5]}, "strategy": [{"file": "a.py"}],
+        "placement": {"policy": "fifo", "huge_pages": "reserved", "cpu_dma_latency": True, "role": {
+            "recorder": {"core": 1, "huge_pages": "advise"}}},
+    }, "c.toml"))  # fmt: skip
+    assert plan.real_time == ("feed", "risk", "strategy.a", "gateway") and set(plan.hot) == {2, 3, 4, 5}
+    assert "recorder" not in plan.reserved and "feed" in plan.reserved and plan.awake
+
+
+def test_card_that_stamps_is_told(machine):
+    """Its clock's number; one that does not is no complaint."""
+    assert looked(machine())["time stamps by the card"].found == "yes, clock /dev/ptp0"
 
 
 def test_counters_tell_what_happened_while_we_looked(machine):
