@@ -155,6 +155,9 @@ def test_unit_lets_numba_work_and_nobody_is_killed_before_his_orders():
     lines = (ROOT / "systemd/hftd.service").read_text().splitlines()
     said = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     assert "MemoryDenyWriteExecute" not in said and "ProcSubset" not in said and "PrivateUsers" not in said
+    assert "PrivateDevices" not in said and "RestrictRealtime" not in said, "placement.cpu_dma_latency and policy would be refused"
+    assert said["DeviceAllow"].startswith("/dev/cpu_dma_latency") and int(said["LimitRTPRIO"]) >= 98
+    assert {"CAP_IPC_LOCK", "CAP_SYS_NICE"} <= set(said["AmbientCapabilities"].split())
     assert "@resources" not in said["SystemCallFilter"]
     assert said["KillMode"] == "control-group" and said["NotifyAccess"] == "main" and said["Type"] == "notify"
     assert float(said["TimeoutStopSec"]) > 20 and float(said["WatchdogSec"]) > 10
