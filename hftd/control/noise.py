@@ -200,7 +200,7 @@ def hop(first: int, second: int, clock, n: int = TRIPS) -> np.ndarray:
 
     Raises BenchError where the other side did not answer in time.
     """
-    from hftd.bench import core as bench
+    from hftd.bench import cores as bench
 
     with on_cores({first, second}):               # the benchmark takes the two cores it is allowed
         trips = bench._line_trips(n, 1, 128)

@@ -43,7 +43,7 @@ class Kernel:
 
 
 HEARTBEAT = ("store heartbeat", "store cycles")
-PRODUCES = ("release seq", "release at", "acquire head", "fence full")
+PRODUCES = ("release seq", "release tail", "acquire head", "fence full")
 """On a ring's producing side: a slot's number and the tail let go in order, consumers' heads looked at, newcomers seen (Dekker)."""
 
 CONSUMES = ("acquire at", "release at")
@@ -52,7 +52,7 @@ CONSUMES = ("acquire at", "release at")
 NEEDS: dict[str, tuple[str, ...]] = {
     "log": PRODUCES,
     "feed": (*HEARTBEAT, *PRODUCES, "release version"),
-    "recorder": (*HEARTBEAT, "acquire at", "acquire seq", "release at"),
+    "recorder": (*HEARTBEAT, "acquire seq", "release at"),
     "risk": (*HEARTBEAT, *PRODUCES, *CONSUMES, "acquire kill", "acquire session_up", "acquire version"),
     "gateway": (*HEARTBEAT, *PRODUCES, *CONSUMES, "acquire kill", "acquire heartbeat"),
     "strategy": (*HEARTBEAT, *PRODUCES, *CONSUMES, "acquire kill"),
