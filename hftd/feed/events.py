@@ -63,7 +63,8 @@ def emit(agent, book, instrument, kind, px, qty, orders, ref, flags):
     slot.instrument = instrument
     slot.kind = kind
     slot.flags = flags | agent.flags | (book.state << FLAG_STATE_SHIFT)
-    slot.t_feed = min(tsc() - agent.ts_recv, TICKS_MAX)
+    agent.emitted = min(tsc() - agent.ts_recv, TICKS_MAX)
+    slot.t_feed = agent.emitted
     slot.wire_seq = agent.wire_seq & 0xFFFFFFFF
     commit(agent.md, slot)
     book.events += 1

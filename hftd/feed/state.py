@@ -190,5 +190,6 @@ feed_agent_dtype = layout("feed_agent", 1280, [
     ("per_ns", "i8"),                             # ticks per ns, times 2**32
     ("time_at", "i8"),                            # a struct timespec of our own
     ("turned", "i8"),                             # ticks: this turn began
-    ("pad", ("i8", (4,))),
+    ("emitted", "i8"),                            # ticks from ts_recv to the last event
+    ("pad", ("i8", (3,))),
 ])  # fmt: skip

@@ -375,12 +375,14 @@ def apply_packet(agent, at, length, sequence, count):
         count -= 1
     if agent.mending != 0:
         keep(agent, start, at + length, sequence)
+    told = agent.md.tail
     apply_run(agent, start, at + length, sequence)
     agent.expected = sequence + count
     if agent.sink == SINK_RING:
         publish(agent.md)
     if agent.histograms_at != 0:
-        record_value(record_at(agent.histograms_at, histogram_dtype), agent.histograms_at, tsc() - agent.ts_recv)
+        ticks = agent.emitted if agent.md.tail != told else tsc() - agent.ts_recv
+        record_value(record_at(agent.histograms_at, histogram_dtype), agent.histograms_at, ticks)
 
 
 # ---------------------------------------------------------------- packets that wait
