@@ -207,7 +207,7 @@ def test_snapshot_and_the_messages_after_it_make_the_same_book(venue):
         assert spun[-1][:1] == b"G" and len(spun[-1]) == 21
         after = int(spun[-1][1:])
         kinds = [chr(raw[0]) for raw in spun]
-        assert kinds.count("R") == 2 and kinds.count("H") == 2 and kinds[0] == "S"
+        assert kinds.count("R") == 2 and kinds.count("H") == 4 and kinds[0] == "S"
         line.read(lambda: line.highest > after + 2000)
         snapshot: dict = {}
         for raw in spun[:-1]:

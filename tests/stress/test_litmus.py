@@ -109,7 +109,7 @@ def _write_cell(cell, count):
         cell.bid_px = n
         cell.bid_qty = n * 3
         cell.ask_px = ~n
-        cell.pad2 = n
+        cell.last_match = n
         seqlock.end_write(cell)
         if n & 7 == 0:  # let the reader have a look between the storms
             for _ in range(20):
@@ -123,7 +123,7 @@ def _read_cell(cell, target, last):
     while newest < last and empty < PATIENCE:
         if seqlock.try_read(cell, target, 128):
             n = target.bid_px
-            if target.bid_qty != n * 3 or target.pad2 != n or (target.ask_px != ~n and target.version != 0):
+            if target.bid_qty != n * 3 or target.last_match != n or (target.ask_px != ~n and target.version != 0):
                 torn += 1
             if n < newest:
                 back += 1

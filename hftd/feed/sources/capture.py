@@ -28,6 +28,7 @@ from hftd.feed.sources.frames import (
     DESTINATIONS,
     FRAME_MAX,
     INTERFACE,
+    LATEST,
     LIMIT,
     NEED,
     PCAP,
@@ -42,7 +43,6 @@ from hftd.feed.sources.frames import (
 
 CHUNK_BYTES = 8 << 20
 INTERFACES = 1024
-LATEST = 1 << 62
 
 MAGICS = {
     b"\xa1\xb2\xc3\xd4": (">", 1000), b"\xd4\xc3\xb2\xa1": ("<", 1000),

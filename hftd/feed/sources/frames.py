@@ -25,6 +25,8 @@ from hftd.venues.nasdaq.moldudp64 import END_OF_SESSION, HEADER, HEARTBEAT, pack
 NEED, BLOCK, LIMIT, REASON, BROKEN = 0, 1, 2, 3, 4
 """Why a walk stopped: the buffer is used up; a block for Python lies at `at`; a limit; agent.reason; a length makes no sense."""
 
+LATEST = 1 << 62
+"""ns, later than all that is stamped: where no limit is set."""
 PCAP, PCAPNG = 0, 1
 FRAME_MAX = 1 << 20
 """Bytes of a record or block beyond which a length is held for damage."""
@@ -470,6 +472,7 @@ def replay_capture(agent, capture):
             ns = number32(capture, at) * 1_000_000_000 + number32(capture, at + 4) * interface.mult
         else:
             ns = nanoseconds(interface, number32(capture, at + 12), number32(capture, at + 16))
+        ns = max(min(ns, LATEST), 0)                      # a stamp of no time on earth must not wait for ever
         if ns > capture.until or counters.messages >= capture.messages_until or is_full(agent, capture.drained):
             why = LIMIT
             break

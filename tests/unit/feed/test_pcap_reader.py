@@ -88,6 +88,17 @@ def test_every_format_link_and_byte_order_gives_the_same_session(tmp_path, order
     assert int(desk.capture.state["now"]) == (T0 + 1000 * (len(frames) - 1)) // unit * unit
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("resolution", [0, 6, 9, 0x80 | 1])
+@pytest.mark.parametrize("units", [(1 << 64) - 1, 1 << 63, (1 << 62) + 1])
+def test_a_stamp_of_no_time_on_earth_is_not_waited_for(tmp_path, resolution, units):
+    """It lies beyond the limit that stands for none: the walk stopped there, was asked again, and stopped, for ever."""
+    packets = [itch.packet("SESSION001", 1, itch.directory(7, "AAPL")), itch.packet("SESSION001", 2, itch.delete(7, 1))]
+    raw = b"".join(cap.enhanced(cap.framed(cap.udp(packet)), units) for packet in packets)
+    desk = play(tmp_path, cap.section() + cap.interface(resolution=resolution) + raw)
+    assert desk.capture.counts()["frames"] == 2 and desk.summary()["messages"] == 2
+
+
 @pytest.mark.parametrize(("resolution", "units", "offset", "ns"), [
     (None, 1_700_000_000_123_456, 0, 1_700_000_000_123_456_000), (6, 1_700_000_000_123_456, 0, 1_700_000_000_123_456_000),
     (3, 1_700_000_000_123, 0, 1_700_000_000_123_000_000), (0, 1_700_000_000, 0, 1_700_000_000_000_000_000),
