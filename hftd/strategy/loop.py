@@ -200,7 +200,7 @@ def strategy_turn(agent, now):
                     agent.venue_ns = ts_event
                     before = agent.intents.tail
                     on_notice(make_context(agent, ts_recv, t_feed), agent.notice)
-                    decided(agent, before, ts_recv, t_feed)
+                    decided(agent, before, t_feed)
                 continue
         if book.subscribed == 0:
             continue
