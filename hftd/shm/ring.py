@@ -119,7 +119,8 @@ def _look(p, count):
                 slowest = head
     limit = min(slowest + p.mask + 1, p.tail + count + ((p.mask + 1) >> STEPS))
     p.limit = limit
-    store_relaxed(ring, "reach", limit)
+    if limit > load_relaxed(ring, "reach"):       # a newcomer at a head long gone takes the limit back, not what was written
+        store_relaxed(ring, "reach", limit)
     fence_release()
     if limit - p.tail >= count:
         return True

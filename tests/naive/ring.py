@@ -17,7 +17,8 @@ class NaiveRing:
         """Nothing unread, nothing unpublished is overwritten; the limit goes an eighth of the ring beyond what is asked for."""
         if self.limit - len(self.written) < count:
             slowest = min([self.published, *self.gating.values()])
-            self.limit = self.reach = min(slowest + self.capacity, len(self.written) + count + self.capacity // 8)
+            self.limit = min(slowest + self.capacity, len(self.written) + count + self.capacity // 8)
+            self.reach = max(self.reach, self.limit)
         return self.limit - len(self.written) >= count
 
     def commit(self, value: int) -> None:

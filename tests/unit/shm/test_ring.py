@@ -152,6 +152,23 @@ def test_reach_is_told_before_a_slot_is_written(small):
     assert not small.room() and int(small.control["reach"]) == 8
 
 
+def test_reach_never_goes_back(small):
+    """A newcomer stands at the tail it read a moment ago, then corrects itself: until then there is no room, no more."""
+    small.join(7, gating=False)
+    for value in range(24):
+        small.commit(value)
+        small.publish()
+        small.take(0)
+    assert small.room() and int(small.control["reach"]) >= 25
+    reach = int(small.control["reach"])
+    newcomer = small.control["consumers"][4]
+    newcomer["head"], newcomer["state"] = 3, ring.GATING
+    assert not small.room(8) and int(small.control["reach"]) == reach
+    newcomer["head"] = 24
+    assert small.room()
+    assert small.observe(7)[0] == -1
+
+
 def test_a_watcher_starts_half_a_ring_back(small):
     """The CLI sees the recent past."""
     for value in range(20):
