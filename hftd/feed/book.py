@@ -160,7 +160,7 @@ def grow_side(engine, side):
         block = row(blocks, size_class, block_class_dtype)
         if block.free != 0:
             at = block.free - 1
-            block.free = load64(slots.base + SLOT_BYTES * at)
+            block.free = load64(slots.base + SLOT_BYTES * at) >> 32
             size = SIDE_ROOM << size_class
             break
     if at < 0:
@@ -177,7 +177,7 @@ def grow_side(engine, side):
             given += given
             old_class += 1
         block = row(blocks, old_class, block_class_dtype)
-        store64(slots.base + SLOT_BYTES * side.start, block.free)
+        store64(slots.base + SLOT_BYTES * side.start, block.free << 32)  # as a px: looking ahead may take it for a slot, of level 0
         block.free = side.start + 1
     side.start = at
     side.room = size
