@@ -20,6 +20,7 @@ import resource
 import socket
 import tempfile
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import Any
@@ -69,6 +70,9 @@ WARM, ROUNDS_MAX, SECONDS_MAX = 6, 100, 0.025
 
 PACE_S = 0.03
 """Between two events of the tape, by their stamps: strategies that wait between two orders get through their waits."""
+
+TIMES_MAX = 1 << 12
+"""Times kept; a rehearsal takes fewer."""
 
 STAMPINGS = 256
 NEW, REPLACE, CANCEL, CANCEL_ALL = (int(IntentKind[name]) for name in ("NEW", "REPLACE", "CANCEL", "CANCEL_ALL"))
@@ -130,7 +134,7 @@ class Rehearsal:
         self.ns = 1e9 / int(control["clock"][0]["hz"])
         control["run"][0]["state"] = int(RunState.READY)
         self.agents: dict[Role, Any] = {}
-        self.times: list[int] = []
+        self.times: deque[int] = deque(maxlen=TIMES_MAX)  # an exercise goes on all day
         self.steps = self.sunk = self.rounds = 0
         self.market_time = clocks.now_ticks()
         self.pace = int(PACE_S * int(control["clock"][0]["hz"]))
@@ -140,6 +144,7 @@ class Rehearsal:
         except BaseException:
             self.close()
             raise
+        self._directory.cleanup()                 # all is open: a child that is killed must not leave it behind
         control["run"][0]["session_up"] = 1       # a gateway that opens takes it down
         self._tape = self._endless()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hftd.control.config import build
-from hftd.control.rehearsal import Rehearsal, budget_of, judge
+from hftd.control.rehearsal import TIMES_MAX, Rehearsal, budget_of, judge
 from hftd.core import clock as clocks
 from hftd.core.budgets import STAGES
 from hftd.core.jit import INTERPRETED
@@ -159,6 +159,7 @@ def test_tape_goes_on_for_ever(stage):
             rehearsal.step()
         takes_all_paths(rehearsal)
         assert int(rehearsal.agents[Role.GATEWAY].handle["table"]["peak"]) < 64
+        assert rehearsal.times.maxlen == TIMES_MAX, "what is exercised all day keeps no growing list"
     feed = stage(Role.FEED)
     for _ in range(8000):
         feed.step()
@@ -166,11 +167,12 @@ def test_tape_goes_on_for_ever(stage):
 
 
 def test_directory_is_given_back(stage):
-    """Nothing stays where the rehearsal was."""
-    rehearsal = stage(Role.RISK)
-    assert list(stage.directory.rglob("rehearsal-*"))
-    rehearsal.close()
-    assert not list(stage.directory.rglob("rehearsal-*"))
+    """Nothing stays where the rehearsal was, not even while it is kept to keep warm by: a child may end at any moment."""
+    for role, fused in ((Role.FEED, False), (Role.STRATEGY, False), (Role.RISK, False), (Role.GATEWAY, True)):
+        rehearsal = stage(role, fused=fused)
+        assert not list(stage.directory.rglob("rehearsal-*"))
+        rehearsal.play(0.01)
+        assert not list(stage.directory.rglob("rehearsal-*"))
 
 
 @pytest.mark.parametrize(("wanted", "p50", "measured", "verdict"), [
