@@ -16,7 +16,7 @@ from hftd.core.memory import address_of, load64, record_at, row, span, store64
 from hftd.feed.book import best
 from hftd.feed.memory import book_dtype, feed_counters_dtype, level_dtype
 from hftd.feed.state import SINK_RING
-from hftd.msg.enums import EventKind
+from hftd.msg.enums import BookState, EventKind
 from hftd.msg.records import FLAG_STATE_SHIFT, market_event_dtype, quote_dtype
 from hftd.shm.errlog import note_error
 from hftd.shm.ring import CONSUMERS, claim, commit, detach_slowest, room
@@ -25,6 +25,7 @@ from hftd.shm.seqlock import begin_write, end_write
 LEVEL = int(EventKind.LEVEL)
 BOOK_STATE = int(EventKind.BOOK_STATE)
 CLEAR = int(EventKind.CLEAR)
+RECOVERING = int(BookState.RECOVERING)
 TICKS_MAX = (1 << 32) - 1
 QUOTE_BID = offset_of(quote_dtype, "bid_px")
 QUOTE_SIDE = offset_of(quote_dtype, "ask_px") - QUOTE_BID
@@ -109,3 +110,20 @@ def set_state(agent, instrument, state, tell):
     if tell != 0 and agent.sink == SINK_RING:
         make_room(agent, 1)
         emit(agent, book, instrument, BOOK_STATE, 0, state, 0, 0, 0)
+
+
+@hot
+def tell_void(agent, instrument):
+    """Say that a book is void, after its orders were taken out: RECOVERING, no prices, CLEAR."""
+    apart()
+    set_state(agent, instrument, RECOVERING, 0)
+    quote = row(span(agent.quotes), instrument, quote_dtype)
+    begin_write(quote)
+    quote.bid_px = 0
+    quote.bid_qty = 0
+    quote.ask_px = 0
+    quote.ask_qty = 0
+    end_write(quote)
+    if agent.sink == SINK_RING:
+        make_room(agent, 1)
+        emit(agent, row(span(agent.engine.books), instrument, book_dtype), instrument, CLEAR, 0, 0, 0, 0, 0)

@@ -122,7 +122,7 @@ book_dtype = layout("book", LINE, [
 ])  # fmt: skip
 
 LACKS_ORDER, LACKS_TRUST, LACKS_MENDING = 1, 2, 4
-"""book.lacking: a store was full, so an order is missing; a message contradicted the book; a snapshot is making it anew."""
+"""book.lacking: a store was full, so an order is missing; a message contradicted the book; the snapshot asked for makes it anew."""
 
 level_dtype = layout("level", 32, [
     ("px", "i8"),                                 # venue scale; asks negated, so that the best is the greatest on either side

@@ -3,8 +3,12 @@
     taint ─▶ STALE ─▶ snapshot asked for ─────────────▶ snapshot is here ─▶ emptied, snapshot's orders, kept messages ─▶ LIVE
                       its messages are applied and kept                      in one step, CLEAR and LEVEL events
 
-A snapshot (GLIMPSE) is of all books as of one message; only the distrusted ones are taken from it. What the line brought for them
-since it was asked for is kept in a private buffer and applied behind it, so that nothing is missing and nothing comes twice.
+A snapshot (GLIMPSE) is of all books as of one message; only those are taken from it that were distrusted when it was asked for.
+What the line has said about their orders since then is kept in a private buffer and applied behind it, so that nothing is missing.
+A book that is first contradicted while one is on its way waits for the next: what came between the two was not kept for it.
+
+Only orders are made anew. Trading states, prints, collars were taken up when they came, and an older state from a snapshot must not
+come back: what touches no order is neither kept nor taken, and an execution is kept as the cancel it is to the book.
 
 Given up, and tried again after the usual pause: a snapshot that ends before the kept messages begin or beyond what we have for
 longer than WAITS time-outs; more messages than the buffer holds. A gap calls it off: recovery goes first, and if that takes a
@@ -13,11 +17,13 @@ snapshot, all books are made anew anyway. A book that is contradicted again whil
 
 from hftd.core.apart import apart
 from hftd.core.jit import hot
-from hftd.core.memory import copy_bytes, load16, load64, record_at, row, span, store64, swap16
+from hftd.core.memory import copy_bytes, load8, load16, load64, record_at, row, span, store8, store16, store64, swap16
 from hftd.feed.book import best, remove_order, tables
-from hftd.feed.events import CLEAR, emit, make_room, set_state
+from hftd.feed.events import set_state, tell_void
 from hftd.feed.memory import LACKS_MENDING, LACKS_ORDER, LACKS_TRUST, book_dtype, feed_counters_dtype, level_dtype
 from hftd.feed.state import (
+    DOES_ADD,
+    DOES_TAKE,
     MEND_FETCHING,
     MEND_NONE,
     MEND_WANTED,
@@ -25,12 +31,21 @@ from hftd.feed.state import (
     SNAPSHOT_FAILED,
     SNAPSHOT_NONE,
     SNAPSHOT_WANTED,
+    kind_dtype,
     listed_dtype,
 )
 from hftd.msg.enums import BookState, Reason
-from hftd.msg.records import FLAG_SNAPSHOT, quote_dtype
+from hftd.msg.records import FLAG_SNAPSHOT
 from hftd.shm.ring import publish, room
 from hftd.shm.seqlock import begin_write, end_write
+from hftd.venues.nasdaq.itch50 import (
+    ORDER_CANCEL,
+    ORDER_EXECUTED,
+    ORDER_EXECUTED_PRICE,
+    order_cancel_dtype,
+    order_executed_dtype,
+    order_executed_price_dtype,
+)
 from hftd.venues.nasdaq.itchfeed import apply_run
 
 WAITS = 50
@@ -39,35 +54,53 @@ WAITS = 50
 EVENTS = 4
 """Events one message may cause, at most."""
 
-RECOVERING, LIVE, STALE = int(BookState.RECOVERING), int(BookState.LIVE), int(BookState.STALE)
+LIVE, STALE = int(BookState.LIVE), int(BookState.STALE)
 SNAPSHOT = int(Reason.SNAPSHOT)
+
+CANCEL_SIZE, EXECUTED_SIZE, EXECUTED_PRICE_SIZE = (
+    order_cancel_dtype.itemsize, order_executed_dtype.itemsize, order_executed_price_dtype.itemsize,
+)  # fmt: skip
 
 
 @hot
-def lacks(agent, message, length, what):
-    """Tell whether the message at address `message` is about a book that lacks `what`."""
-    if length < 3:
+def concerns(agent, message, length):
+    """Tell whether the message at address `message` is about an order of a book that is being mended."""
+    if length < 3 or row(span(agent.kinds), load8(message), kind_dtype).does & (DOES_ADD | DOES_TAKE) == 0:
         return False
     instrument = row(span(agent.listed), swap16(load16(message + 1)), listed_dtype).instrument - 1
-    return instrument >= 0 and row(span(agent.engine.books), instrument, book_dtype).lacking & what != 0
+    return instrument >= 0 and row(span(agent.engine.books), instrument, book_dtype).lacking & LACKS_MENDING != 0
 
 
 @hot
 def keep(agent, at, end, seq):
-    """Keep those of the framed messages from `at` to `end`, numbered from `seq`, that are about distrusted books."""
+    """Keep those of the framed messages from `at` to `end`, numbered from `seq`, that are about orders of books being mended."""
     apart()
+    if agent.mending != MEND_FETCHING:
+        return
     log = span(agent.mend_log)
     while at < end:
         length = swap16(load16(at))
-        if agent.mend_tail >= 0 and lacks(agent, at + 2, length, LACKS_TRUST):
+        if agent.mend_tail >= 0 and concerns(agent, at + 2, length):
             if agent.mend_tail + 10 + length > log.count:
                 agent.mend_tail = -1
             else:
-                store64(log.base + agent.mend_tail, seq)
-                copy_bytes(log.base + agent.mend_tail + 8, at, length + 2)
-                agent.mend_tail += 10 + length
+                kept = log.base + agent.mend_tail
+                store64(kept, seq)
+                copy_bytes(kept + 8, at, length + 2)
+                agent.mend_tail += 10 + as_cancel(kept + 8, length)
         at += 2 + length
         seq += 1
+
+
+@hot
+def as_cancel(at, length):
+    """Make an execution, framed at `at`, a cancel of as many shares, which begins with the same fields. Returns its length."""
+    kind = load8(at + 2)
+    if (kind == ORDER_EXECUTED and length == EXECUTED_SIZE) or (kind == ORDER_EXECUTED_PRICE and length == EXECUTED_PRICE_SIZE):
+        store16(at, swap16(CANCEL_SIZE))
+        store8(at + 2, ORDER_CANCEL)
+        return CANCEL_SIZE
+    return length
 
 
 @hot
@@ -85,7 +118,10 @@ def mend(agent, now):
             return 0
         wanted = 0
         for index in range(agent.used):
-            wanted += row(span(agent.engine.books), index, book_dtype).lacking & LACKS_TRUST
+            book = row(span(agent.engine.books), index, book_dtype)
+            if book.lacking & LACKS_TRUST != 0:
+                book.lacking |= LACKS_MENDING
+                wanted += 1
         if wanted == 0:
             agent.mending = MEND_NONE
             return 0
@@ -125,7 +161,7 @@ def has_room_for(agent):
     at, count = agent.snapshot_at, 0
     while at < agent.snapshot_end:
         length = swap16(load16(at))
-        count += 1 if lacks(agent, at + 2, length, LACKS_TRUST) else 0
+        count += 1 if concerns(agent, at + 2, length) else 0
         at += 2 + length
     count += agent.mend_tail // 20
     return room(agent.md, min(EVENTS * count + EVENTS, (agent.md.mask + 1) >> 1))
@@ -141,22 +177,12 @@ def empty(agent, instrument):
         while book.sides[which].count > 0:
             remove_order(agent.engine, t, row(t.levels, best(book, which), level_dtype).next * 1)
     end_write(book)
-    set_state(agent, instrument, RECOVERING, 0)
-    quote = row(span(agent.quotes), instrument, quote_dtype)
-    begin_write(quote)
-    quote.bid_px = 0
-    quote.bid_qty = 0
-    quote.ask_px = 0
-    quote.ask_qty = 0
-    end_write(quote)
-    if agent.sink == SINK_RING:
-        make_room(agent, 1)
-        emit(agent, book, instrument, CLEAR, 0, 0, 0, 0, 0)
+    tell_void(agent, instrument)
 
 
 @hot
 def make_anew(agent, now):
-    """Empty the distrusted books, fill them from the snapshot and from what was kept, and trust them again."""
+    """Empty the books that are being mended, fill them from the snapshot and from what was kept, and trust them again."""
     apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
     books = span(agent.engine.books)
@@ -165,14 +191,16 @@ def make_anew(agent, now):
     agent.wire_seq = agent.snapshot_seq - 1
     for index in range(agent.used):
         book = row(books, index, book_dtype)
-        if book.lacking & LACKS_TRUST != 0:
+        if book.lacking & LACKS_MENDING != 0:
             book.lacking = LACKS_MENDING              # a store that was full has room again, or will say so again
             empty(agent, index)
     at, seq, taken = agent.snapshot_at, agent.snapshot_seq, 0
     while at < agent.snapshot_end:
         length = swap16(load16(at))
-        if lacks(agent, at + 2, length, LACKS_MENDING):
+        if concerns(agent, at + 2, length):
             taken += apply_run(agent, at, at + 2 + length, seq)
+            if agent.sink == SINK_RING:
+                publish(agent.md)                     # a batch that is not published is held by no consumer's place
         at += 2 + length
         seq += 1
     counters.snapshot_messages += taken
@@ -181,6 +209,8 @@ def make_anew(agent, now):
         length = swap16(load16(at + 8))
         if load64(at) >= agent.snapshot_next:
             taken += apply_run(agent, at + 8, at + 10 + length, load64(at))
+            if agent.sink == SINK_RING:
+                publish(agent.md)
         at += 10 + length
     counters.messages -= taken                        # the line's own were counted when they came
     agent.flags = 0
@@ -188,14 +218,16 @@ def make_anew(agent, now):
     agent.mending = MEND_NONE
     for index in range(agent.used):
         book = row(books, index, book_dtype)
+        again = book.lacking & LACKS_TRUST != 0       # contradicted anew, or for the first time meanwhile
         if book.lacking & LACKS_MENDING != 0:
             book.lacking &= ~LACKS_MENDING
+            again = again and book.lacking & LACKS_ORDER == 0
             if book.lacking == 0:
                 counters.mended += 1
                 set_state(agent, index, LIVE, 1)
             else:
                 set_state(agent, index, STALE, 1)
-                if book.lacking & LACKS_ORDER == 0:
-                    agent.mending = MEND_WANTED
+        if again:
+            agent.mending = MEND_WANTED
     if agent.sink == SINK_RING:
         publish(agent.md)

@@ -38,7 +38,7 @@ from hftd.core.layout import offset_of
 from hftd.core.libc import CLOCK_REALTIME, EAGAIN, EINTR, MSG_DONTWAIT, clock_gettime, errno, recvmmsg, sendto
 from hftd.core.memory import address_of, copy_bytes, load8, load16, load32, load64, record_at, row, span, store64, swap16, swap64
 from hftd.feed.book import clear_books
-from hftd.feed.events import CLEAR, bump, emit, make_room, note, set_state
+from hftd.feed.events import bump, make_room, note, set_state, tell_void
 from hftd.feed.memory import LINE_R, book_dtype, feed_counters_dtype
 from hftd.feed.state import (
     BATCH,
@@ -63,10 +63,9 @@ from hftd.feed.state import (
     waiting_dtype,
 )
 from hftd.msg.enums import BookState, LogCode, Reason
-from hftd.msg.records import FLAG_SNAPSHOT, INSTRUMENT_ANNOUNCED, instrument_dtype, quote_dtype
+from hftd.msg.records import FLAG_SNAPSHOT, INSTRUMENT_ANNOUNCED, instrument_dtype
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.ring import publish, room
-from hftd.shm.seqlock import begin_write, end_write
 from hftd.venues.nasdaq.itchfeed import apply_run
 from hftd.venues.nasdaq.itchmend import keep
 from hftd.venues.nasdaq.moldudp64 import END_OF_SESSION, HEADER, HEARTBEAT, packet_dtype
@@ -641,25 +640,6 @@ def give_up(agent, end, now):
 
 
 @hot
-def clear_instrument(agent, instrument):
-    """Say that a book is void, after the engine's books were cleared: RECOVERING, no prices, CLEAR."""
-    apart()
-    book = row(span(agent.engine.books), instrument, book_dtype)
-    book.lacking = 0
-    set_state(agent, instrument, RECOVERING, 0)
-    quote = row(span(agent.quotes), instrument, quote_dtype)
-    begin_write(quote)
-    quote.bid_px = 0
-    quote.bid_qty = 0
-    quote.ask_px = 0
-    quote.ask_qty = 0
-    end_write(quote)
-    if agent.sink == SINK_RING:
-        make_room(agent, 1)
-        emit(agent, book, instrument, CLEAR, 0, 0, 0, 0, 0)
-
-
-@hot
 def take_snapshot(agent, now):
     """Go on with a snapshot that cold code has fetched, or tell that it could not; one bounded step. Returns how much was done."""
     apart()
@@ -692,7 +672,8 @@ def take_snapshot(agent, now):
         upto = min(agent.snapshot_cleared + CLEARED, agent.used)
         for index in range(agent.snapshot_cleared, upto):
             if row(instruments, index, instrument_dtype).flags & INSTRUMENT_ANNOUNCED != 0:
-                clear_instrument(agent, index)
+                row(span(agent.engine.books), index, book_dtype).lacking = 0
+                tell_void(agent, index)
         agent.snapshot_cleared = upto
         if upto == agent.used:
             agent.snapshot = SNAPSHOT_APPLYING

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hftd.msg.enums import BookState, EventKind
+from hftd.msg.enums import BookState, EventKind, TradingState
 from tests.support import itch_messages as itch
 from tests.support.feed_books import Feed
 from tests.support.live_feed import Live
@@ -74,13 +74,13 @@ def pair():
     made.close()
 
 
-def lose(pair) -> None:
-    """Let the feed believe that AAPL has lost an order of the exchange's, and say something about it."""
+def lose(pair, locate: int = AAPL, symbol: str = "AAPL") -> None:
+    """Let the feed believe that a book has lost an order of the exchange's, and say something about it."""
     pair.flow(10)
     kept = pair.ref + 1
     pair.ref += 2
-    pair.right.apply(itch.add(AAPL, kept, "B", 300, 990_000))
-    pair.say(itch.executed(AAPL, kept, 100))
+    pair.right.apply(itch.add(locate, kept, "B", 300, 990_000, symbol))
+    pair.say(itch.executed(locate, kept, 100))
 
 
 def test_a_tainted_book_is_stale_at_once_and_mended_alone_while_others_stay_live(pair):
@@ -144,6 +144,42 @@ def test_note_leaves_the_book_live():
         assert pair.states() == (LIVE, LIVE) and pair.live.counter("distrusted") == 0 and pair.live.counter("unknown_refs") == 1
     finally:
         pair.close()
+
+
+def test_a_book_first_contradicted_while_a_snapshot_is_on_its_way_waits_for_the_next(pair):
+    """Of its messages between that snapshot and the contradiction nothing was kept: made from it, it would be LIVE and wrong."""
+    lose(pair)
+    pair.live.until(lambda: pair.live.agent.spin.busy)
+    answer = said(pair.right, pair.seq)
+    pair.flow(11)
+    lose(pair, MSFT, "MSFT")
+    pair.flow(11)
+    assert pair.states() == (STALE, STALE)
+    pair.live.until(lambda: pair.live.counter("mended") == 1, step=lambda: pair.server.serve(answer))
+    assert pair.states() == (LIVE, STALE) and pair.same(0)
+    pair.live.until(lambda: pair.live.agent.spin.busy)
+    answer = said(pair.right, pair.seq)
+    pair.live.until(lambda: pair.live.counter("mended") == 2, step=lambda: pair.server.serve(answer))
+    assert pair.states() == (LIVE, LIVE) and pair.same(0) and pair.same(1)
+
+
+def test_mending_tells_nothing_twice_and_brings_back_no_old_state(pair):
+    """Prints and trading states of a distrusted book are taken up when they come; the snapshot's are older."""
+    pair.say(itch.add(AAPL, 50, "B", 500, 980_000))
+    lose(pair)
+    pair.live.until(lambda: pair.live.agent.spin.busy)
+    answer = said(pair.right, pair.seq)               # says that it trades
+    begun = pair.live.counter("volume"), pair.live.counter("trades"), pair.live.counter("hidden_trades")
+    pair.say(itch.executed(AAPL, 50, 100, match=901), itch.executed_at(AAPL, 50, 70, 980_000, match=902),
+             itch.trade(AAPL, 30, 985_000, match=903), itch.action(AAPL, "H", "T1"))  # fmt: skip
+    before = len(pair.live.events())
+    pair.live.until(lambda: pair.live.counter("mended") == 1, step=lambda: pair.server.serve(answer))
+    now = pair.live.counter("volume"), pair.live.counter("trades"), pair.live.counter("hidden_trades")
+    assert [b - a for a, b in zip(begun, now, strict=True)] == [200, 2, 1]
+    told = {EventKind(int(event["kind"])).name for event in pair.live.events()[before:]}
+    assert told == {"CLEAR", "LEVEL", "BOOK_STATE"} and pair.states()[0] == LIVE
+    quote = pair.live.memory["market"]["quotes"][0]
+    assert int(quote["trading"]) == TradingState.HALTED and int(quote["last_px"]) == 985_000 and pair.same(0)
 
 
 def test_a_snapshot_that_does_not_fit_is_asked_for_again(pair):
