@@ -159,6 +159,9 @@ def strategy_turn(agent, now):
             report = take(consumer, report_dtype)
             ts_recv = report.ts_recv
             mine = strategy_of(report.cl_ord_id) == agent.index and apply_report(agent, report) != 0
+            fence_acquire()
+            if agent.disabled == 0 and detached(consumer):
+                break                                 # it may have been overwritten while we read: nothing is decided on it
             done(consumer)                        # one by one, before the callback: a restart goes on after what was applied
             if mine:
                 store_relaxed(counters, "reports", counters.reports + 1)

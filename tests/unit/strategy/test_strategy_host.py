@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hftd.feed.memory import level_dtype
-from hftd.msg.enums import AgentState, BookState, DenyReason, EventKind, IntentKind, Reason
+from hftd.msg.enums import AgentState, BookState, DenyReason, EventKind, ExecType, IntentKind, Reason
 from hftd.msg.ids import epoch_of
 from hftd.shm import ring
 from hftd.strategy.setup import StrategyAgent
@@ -95,6 +95,15 @@ def test_lost_reports_end_trading(desk):
     desk.agent.on_reason(int(Reason.BROKEN_INVARIANT))
     assert int(desk.agent.mark["state"]) == AgentState.DEGRADED
     assert desk.submit() == -DenyReason.STRATEGY_DISABLED
+
+
+def test_no_callback_sees_a_report_of_a_ring_that_gave_us_up(desk):
+    """The gateway may have been writing there while it was read: the turn ends as for lost reports, without a decision on it."""
+    made, ref = desk.accepted()
+    before = desk.saw("reports")
+    np.asarray(desk.memory["ring.report"]["control"])["consumers"]["state"][0, 0] = ring.DETACHED
+    desk.report(ExecType.FILL, made, px=PX, qty=100, leaves_qty=0, venue_id=ref + 1)
+    assert int(desk.tape["reason"]) == Reason.BROKEN_INVARIANT and desk.saw("reports") == before
 
 
 def test_an_overwritten_slot_is_not_believed(desk):
