@@ -89,6 +89,7 @@ def adopt(pool, rows, buckets, account, position, exposure, strategies, report):
     order.side, order.strategy = report.flags & REPORT_SELL, strategy_of(report.cl_ord_id) & (STRATEGIES_MAX - 1)
     order.hold_qty = order.qty = order.executed = order.orig = order.successor = order.depth = 0
     order.hold_cash = 0
+    order.marked = 0                              # not told: what may not grow into a short sale is the safe guess
     link_order(rows, buckets, exposure, index)
     count_open(account, position, row(strategies, order.strategy, strategy_row_dtype), 1)
     return index

@@ -206,6 +206,21 @@ def test_a_long_sale_does_not_grow_into_a_short_one(desk):
     assert desk.reason(kind=REPLACE, side=SELL, px=PX + 300, qty=201, orig=long) == DenyReason.SHORT_UNMARKED
 
 
+def test_an_adopted_sale_is_taken_for_a_long_one(desk):
+    """Its row may have been a short sale's before. Risk does not know its mark: it may move, not grow into a short sale."""
+    desk.report(ExecType.FILL, make_id(0, 1, 1 << 20), px=PX, qty=300, side=BUY, venue_id=1)
+    short = desk.intent(side=SELL, px=PX + 200, qty=400)
+    desk.step()
+    assert int(desk.orders()[0]["flags"]) & INTENT_SHORT
+    desk.report(ExecType.REJECTED, short, px=PX + 200, qty=400, side=SELL)
+    adopted = make_id(0, 1, 900)
+    desk.report(ExecType.NEW, adopted, px=PX + 200, qty=100, leaves=100, side=SELL, venue_id=5)
+    desk.step()
+    assert desk.count("adopted") == 1
+    assert desk.reason(kind=REPLACE, side=SELL, px=PX + 300, qty=400, orig=adopted) == DenyReason.SHORT_UNMARKED
+    assert not marked(desk, kind=REPLACE, side=SELL, px=PX + 300, qty=100, orig=adopted)
+
+
 def test_the_auction_collar_of_a_pause(desk):
     """Inside it the pause denies, outside it the collar; without one, nothing does."""
     desk.quote(collar_low=PX - 200, collar_high=PX + 200, trading=int(TradingState.PAUSED))
