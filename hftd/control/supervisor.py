@@ -267,7 +267,8 @@ class Supervisor:
         wanted = self.config.daemon.keep_warm
         if wanted == "on" or (wanted == "auto" and spin):
             marks = [agent.mark for agent in agents]
-            agents[-1].keep_warm = KeepWarm(rehearsed.step, marks, self.config.daemon.keep_warm_ms)
+            agents[-1].keep_warm = KeepWarm(rehearsed.step, marks, self.config.daemon.keep_warm_ms,
+                                            lambda: agents[-1].log(LogCode.EXERCISE_FAILED))  # fmt: skip
         else:
             rehearsed.close()
 

@@ -261,6 +261,7 @@ class LogCode(IntEnum):
     BUDGET_MISSED = 22
     PLACED = 23
     NOT_PLACED = 24
+    EXERCISE_FAILED = 25
 
 
 class Cause(IntEnum):

@@ -55,6 +55,8 @@ SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
                             ("p50_ns", "budget_ns", "", "")),
     LogCode.CAPACITY: ("error", "a table is full", ("which", "detail", "c", "d")),
     LogCode.PLACED: ("info", "placement: the kernel granted what was asked for", ("item", "asked", "got", "")),
+    LogCode.EXERCISE_FAILED: ("warning", "a step to keep the path warm failed: no more are taken, trading goes on",
+                              ("", "", "", "")),
     LogCode.NOT_PLACED: ("warning", "placement: the kernel did not grant what was asked for", ("item", "asked", "got", "why")),
 }  # fmt: skip
 """Code -> level, sentence, names of a, b, c, d ('' left out)."""

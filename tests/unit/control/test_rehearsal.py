@@ -201,6 +201,21 @@ def test_step_is_taken_only_when_it_was_quiet_long_enough():
     assert len(taken) == warm.steps == 3
 
 
+def test_a_step_that_fails_ends_the_exercise_and_nothing_else():
+    """A strategy's own assert may fail on what the tape made of its positions: that must not end the one that trades."""
+    marks, told = records(control.mark_dtype, 1), []
+
+    def step():
+        raise AssertionError("position")
+
+    warm = KeepWarm(step, [marks[0]], 5, lambda: told.append(1))
+    ms = 1_000_000
+    assert [warm.turn(at * ms) for at in (0, 6, 12)] == [False, False, False]
+    marks[0]["busy"] += 1
+    assert [warm.turn(at * ms) for at in (13, 60)] == [False, False]
+    assert told == [1] and warm.steps == 0
+
+
 def test_exercise_leaves_no_trace_in_what_is_real(stage, tmp_path):
     """A real gateway with its session up beside its rehearsal: after a thousand steps the real memory is as it was, every byte."""
     desk = GatewayDesk(tmp_path / "desk")
