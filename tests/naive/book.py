@@ -13,6 +13,7 @@ class NaiveBooks:
         self.books: dict[int, dict[str, dict[int, list[int]]]] = {}
         self.errors: dict[str, int] = dict.fromkeys(("unknown_refs", "duplicate_refs", "overfills", "bad_fields"), 0)
         self.volume = 0
+        self.prints: list[list[int]] = []  # [match, locate, px, qty, hidden], oldest first; a broken one has no shares
 
     def apply(self, message: bytes) -> None:
         """Apply one sound message (its length is its type's)."""
@@ -27,9 +28,11 @@ class NaiveBooks:
             if qty == 0:
                 self.errors["bad_fields"] += 1
                 return
+            _, _, px, left = self.orders[ref]
             if kind == "E" or (kind == "C" and message[31:32] == b"Y"):
                 self.volume += qty
-            left = self.orders[ref][3]
+                px = px if kind == "E" else struct.unpack(">I", message[32:36])[0]
+                self.prints.append([struct.unpack(">Q", message[23:31])[0], locate, px, qty, 0])
             if qty > left:
                 self.errors["overfills"] += 1
             if qty >= left:
@@ -40,12 +43,23 @@ class NaiveBooks:
             ref = struct.unpack(">Q", message[11:19])[0]
             if self.known(locate, ref):
                 self.remove(ref)
+        elif kind == "B":
+            match = struct.unpack(">Q", message[11:19])[0]
+            for printed in self.prints:
+                if printed[:2] == [match, locate] and printed[3]:
+                    self.volume -= 0 if printed[4] else printed[3]
+                    printed[3] = 0
         elif kind == "U":
             ref, new, qty, px = struct.unpack(">QQII", message[11:35])
             if self.known(locate, ref):
                 side = self.orders[ref][1]
                 self.remove(ref)
                 self.add(locate, new, side, qty, px)
+
+    def last(self, locate: int) -> tuple[int, int, int]:
+        """Return px and qty of the newest print of `locate` that stands, and the shares of all that do."""
+        stand = [printed for printed in self.prints if printed[1] == locate and printed[3]]
+        return (*stand[-1][2:4], sum(printed[3] for printed in stand)) if stand else (0, 0, 0)
 
     def known(self, locate: int, ref: int) -> bool:
         """Tell whether a book of `locate` has the order; count it where not."""

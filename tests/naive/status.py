@@ -7,15 +7,14 @@ STATES = {"T": 1, "H": 2, "P": 3, "Q": 4}
 
 
 class NaiveStatus:
-    """By locate: what holds; `session`: what concerns all. `symbols`: symbol -> locate."""
+    """By locate: what holds; `session`: what concerns all. symbols: symbol -> locate. prints: NaiveBooks' list of them."""
 
-    def __init__(self, symbols: dict[str, int]) -> None:
-        self.symbols = symbols
+    def __init__(self, symbols: dict[str, int], prints: list[list[int]]) -> None:
+        self.symbols, self.prints = symbols, prints
         self.of: dict[int, dict[str, int]] = {locate: {} for locate in symbols.values()}
         self.venue: dict[int, tuple[int, int]] = dict.fromkeys(symbols.values(), (0, 0))  # state by H, operational halt
         self.session: dict[str, int] = {}
-        self.last: dict[int, tuple[int, int]] = {}
-        self.bad = self.hidden = 0
+        self.bad = 0
 
     def apply(self, message: bytes) -> None:
         """Apply one sound message that is about no order."""
@@ -97,13 +96,12 @@ class NaiveStatus:
 
     def _print(self, kind: str, locate: int, body: bytes) -> dict[str, int]:
         if kind == "P":
-            qty, px = struct.unpack(">I", body[9:13])[0], struct.unpack(">I", body[21:25])[0]
+            qty, px, match = struct.unpack(">I", body[9:13])[0], *struct.unpack(">IQ", body[21:33])
         else:
-            qty, px = struct.unpack(">Q", body[:8])[0], struct.unpack(">I", body[16:20])[0]
+            qty, px, match = struct.unpack(">Q", body[:8])[0], *struct.unpack(">IQ", body[16:28])
         if qty > QTY_MAX or px > PX_MAX:
             self.bad += 1
             return {}
-        self.hidden += qty
         if qty:
-            self.last[locate] = px, qty
+            self.prints.append([match, locate, px, qty, 1])
         return {"cross_px": px, "cross_qty": qty, "cross_type": body[28]} if kind == "Q" else {}
