@@ -160,7 +160,7 @@ def strategy_turn(agent, now):
             ts_recv = report.ts_recv
             mine = strategy_of(report.cl_ord_id) == agent.index and apply_report(agent, report) != 0
             fence_acquire()
-            if agent.disabled == 0 and detached(consumer):
+            if detached(consumer) and agent.disabled == 0:
                 break                                 # it may have been overwritten while we read: nothing is decided on it
             done(consumer)                        # one by one, before the callback: a restart goes on after what was applied
             if mine:
