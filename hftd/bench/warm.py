@@ -48,7 +48,7 @@ SILENCES = ((0.001, "1 ms", 200, 20), (0.1, "100 ms", 40, 4), (10.0, "10 s", 4, 
 """Seconds, words, orders of each kind in a full run and in a quick one."""
 
 FEED_TURNS = 2_000
-SETTLE_S, PATIENCE_S = 0.02, 5.0
+SETTLE_S, PATIENCE_S = 0.02, 30.0
 
 desk_dtype = layout("warm_desk", 64, [
     ("ready", "i8"),                              # processes that are set up

@@ -7,7 +7,7 @@ room to answer in, or no room in the socket, stay in risk's ring; since when is 
 """
 
 from hftd.core.apart import apart
-from hftd.core.atomics import store_release
+from hftd.core.atomics import fence_release, store_relaxed, store_release
 from hftd.core.jit import hot
 from hftd.core.memory import record_at, row, span
 from hftd.gateway.memory import TAILS, gateway_counters_dtype, tail_dtype
@@ -20,7 +20,8 @@ def keep_tail(agent, order, sent, call, batch):
     apart()
     counters = record_at(agent.counters_at, gateway_counters_dtype)
     tail = row(span(agent.tails), counters.slow_orders & (TAILS - 1), tail_dtype)
-    store_release(tail, "number", 0)
+    store_relaxed(tail, "number", 0)
+    fence_release()                               # what follows must not be seen before it
     tail.cl_ord_id, tail.ts_recv = order.cl_ord_id, order.ts_recv
     tail.t_feed, tail.t_strategy, tail.t_risk = order.t_feed, order.t_strategy, order.t_risk
     tail.t_sent, tail.t_call, tail.batch = sent, call, batch

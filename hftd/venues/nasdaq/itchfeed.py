@@ -213,6 +213,9 @@ def apply_cut(agent, t, at, kind, book, instrument, end):
             if executed.printable != YES:
                 printed = 0
                 counters.non_printable += 1
+            elif print_px == 0 or print_px > PX_MAX:  # the shares are gone; a price that cannot be is nobody's last price
+                printed = 0
+                refuse_field(agent, instrument, kind, 0)
         if printed != 0:
             counters.trades += 1
             counters.volume += printed

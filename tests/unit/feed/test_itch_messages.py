@@ -33,6 +33,14 @@ def test_an_order_lives_through_execution_cancel_replace_and_delete(feed):
     assert feed.counter("volume") == 200 and feed.counter("trades") == 2
 
 
+@pytest.mark.parametrize("px", [0, 2_000_000_001])
+def test_an_execution_at_a_price_that_cannot_be_takes_the_shares_and_prints_nothing(feed, px):
+    feed.apply(itch.add(5, 1, "S", 900, 1_000_000), itch.executed(5, 1, 100), itch.executed_at(5, 1, 100, px))
+    quote = feed.build.tables["quotes"].rows[0]
+    assert (quote["last_px"], quote["last_qty"], quote["volume"]) == (1_000_000, 100, 100)
+    assert feed.sides(0)[1] == [[1_000_000, [[1, 700]]]] and feed.counter("bad_fields") == 1 and feed.counter("volume") == 100
+
+
 def test_volume_follows_the_printable_rule(feed):
     feed.apply(itch.add(5, 1, "S", 900, 1_000_000))
     feed.apply(itch.executed(5, 1, 100), itch.executed_at(5, 1, 100, 999_000))
