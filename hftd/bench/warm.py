@@ -15,6 +15,7 @@ import os
 import signal
 import tempfile
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,16 +49,16 @@ SILENCES = ((0.001, "1 ms", 200, 20), (0.1, "100 ms", 40, 4), (10.0, "10 s", 4, 
 """Seconds, words, orders of each kind in a full run and in a quick one."""
 
 FEED_TURNS = 2_000
-SETTLE_S, PATIENCE_S = 0.02, 30.0
+SETTLE_S, OPENED_S, PATIENCE_S = 0.02, 0.5, 30.0
 
 desk_dtype = layout("warm_desk", 64, [
-    ("ready", "i8"),                              # processes that are set up
+    ("ready", ("i8", (2,))),                      # the feed is set up, and the other process
     ("asked", "i8"),                              # packets asked for
     ("given", "i8"),                              # packets handed over
     ("silence_ns", "i8"),                         # before each
     ("keep", "i8"),                               # 1: keep warm
     ("stop", "i8"),
-    ("pad", ("i8", (2,))),
+    ("pad0", "i8"),
 ])  # fmt: skip
 
 
@@ -86,7 +87,9 @@ class Stand:
         self.desk = np.frombuffer(mmap.mmap(-1, mmap.PAGESIZE), desk_dtype, 1)
         self.venue = tcp_pair()
         self.pids = [self._child(self.cores[0], self._feed), self._child(self.cores[1], self._three)]
-        self._until(lambda: int(self.desk["ready"][0]) == 2, "its processes")
+        self._until(lambda: int(self.desk["ready"][0].sum()) == 2, "its processes")
+        self._until(lambda: int(self.control["run"][0]["instruments"]) > 0, "the market's opening")
+        time.sleep(OPENED_S)
 
     # ------------------------------------------------------------ the processes
 
@@ -100,6 +103,8 @@ class Stand:
                 os.sched_setaffinity(0, {core})
                 body()
                 code = 0
+            except BaseException:
+                traceback.print_exc()                 # a process that ends before it should says why
             finally:
                 os._exit(code)
         return pid
@@ -112,8 +117,10 @@ class Stand:
         agent.prepare(True)
         warm = KeepWarm(rehearsal.step, [agent.mark], self.config.daemon.keep_warm_ms)
         kernel, line = agent.kernel(), agent.lines[LINE_A]
+        desk["ready"][0] = 1
+        while desk["ready"][1] == 0:                  # who trades stands on the ring before the first event
+            time.sleep(0.001)
         line.send(tape.opening())
-        desk["ready"] += 1
         due, better = 0, True
         while not desk["stop"]:
             kernel(agent.handle, agent.mark, agent.waiting, FEED_TURNS)
@@ -145,7 +152,7 @@ class Stand:
         venue, kernel = PaperVenue(), fused_kernel(rehearsal.program)
         warm = KeepWarm(rehearsal.step, [agent.mark for agent in agents], self.config.daemon.keep_warm_ms)
         handles = [part for agent in agents for part in (agent.handle, agent.mark)]
-        desk["ready"] += 1
+        desk["ready"][1] = 1
         while not desk["stop"]:
             kernel(*handles, gateway.waiting, SPIN_TURNS // 3)
             now = time.monotonic_ns()

@@ -59,7 +59,7 @@ def add(commands) -> None:
     parser.set_defaults(run=stop)
     parser = commands.add_parser("kill", help="kill switch: cancel everything, send nothing more, until cleared")
     name_argument(parser)
-    parser.add_argument("--by", default=os.environ.get("USER", "operator"), help="who does it (kept in the latch)")
+    parser.add_argument("--by", default="", help="who does it (kept in the latch); default, but not for --clear: the user")
     parser.add_argument("--why", default="", help="the reason (kept in the latch)")
     parser.add_argument("--clear", action="store_true", help="lift the switch; --by must be given")
     parser.set_defaults(run=kill)
@@ -195,6 +195,9 @@ def kill(options) -> int:
 
     name = instance(options)
     what = "clear" if options.clear else "kill"
+    if options.clear and not options.by:
+        raise HftdError("the kill switch is lifted by a named person: hftd kill --clear --by NAME")
+    options.by = options.by or os.environ.get("USER", "operator")
     try:
         ask(_socket(name), do=what, by=options.by, why=options.why)
     except ChannelError:

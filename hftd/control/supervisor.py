@@ -423,6 +423,13 @@ class Supervisor:
             self.children.pop(pid, None)
 
     def _answer(self, request: dict, reply: Callable[[dict], None], stopped: Flag) -> None:
+        """Do what a request asks for. What is wrong with it is its sender's trouble, never the daemon's."""
+        try:
+            self._obey(request, reply, stopped)
+        except (HftdError, OSError) as error:
+            reply({"error": str(error)})
+
+    def _obey(self, request: dict, reply: Callable[[dict], None], stopped: Flag) -> None:
         what = request.get("do")
         if what == "ping":
             reply({"pid": os.getpid(), "state": RunState(int(self.run_words["state"])).name})

@@ -43,12 +43,12 @@ class Tape:
 
     def __init__(self, file, instruments: int = 1, params: dict | None = None, symbols: list[str] | None = None,
                  orders_max: int = 4096, epoch: int = 1, rings: dict | None = None, paper: bool = True,
-                 follow: list[str] | None = None):  # fmt: skip
+                 follow: list[str] | None = None, levels_max: int = 1 << 16):  # fmt: skip
         names = symbols or [f"S{i}" for i in range(instruments)]
         sizes = {"md": 1024, "intent": 1024, "report": 1024, "log": 64, "order": 64} | (rings or {})
         self.config = configuration.build({
             "universe": {"symbols": names, "max": len(names)},
-            "feed": {"levels_max": 1 << 16},
+            "feed": {"levels_max": levels_max},
             "strategy": [{"file": str(Path(file).resolve()), "params": params or {},
                           "symbols": follow or [], "orders_max": orders_max}],
             "rings": sizes,

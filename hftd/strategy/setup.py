@@ -192,8 +192,8 @@ class StrategyAgent(Agent):
         if make_room(self.handle["arena"], side_at, len(keys)) != 0:
             raise HftdError(f"strategy {self.program.name}: the book has more levels than fit; raise feed.levels_max")
         start = (int(side["base"][0]) - address(self.levels)) // LEVEL
-        ours = np.frombuffer(self.levels, dtype=level_dtype)[start : start + len(keys)] if len(keys) else None
-        if ours is not None:
+        if len(keys):
+            ours = np.frombuffer(self.levels, level_dtype, len(keys), start * LEVEL)
             ours["key"], ours["qty"], ours["orders"] = keys, quantities, counts
         side["count"] = len(keys)
 

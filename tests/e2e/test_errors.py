@@ -282,3 +282,16 @@ def test_machine_that_will_not_do(place, what):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert done.stderr == f"hftd: {expected}\n" * 3
+
+
+# ------------------------------------------------------------ people in a hurry
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("kill", "--clear", "-n", "nobodyhere"), "lifted by a named person"),
+    (("demo", "--seconds", "0"), "--seconds: must be above 0"),
+    (("demo", "--json", "/no/such/place/x.json", "--seconds", "1"), "give a file in a directory that exists"),
+])  # fmt: skip
+def test_what_cannot_be_meant_is_said_at_once(arguments, words):
+    child = hftd(*arguments)
+    assert child.returncode != 0 and words in child.stderr and "Traceback" not in child.stderr

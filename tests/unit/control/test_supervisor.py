@@ -152,3 +152,15 @@ def test_users_of_a_segment_are_those_who_have_it_mapped(instance):
         assert segment.users(name) == [pid]
         assert segment.users(name + "x") == []
     assert segment.users(name) == []
+
+
+def test_a_request_that_is_wrong_is_answered_and_ends_nothing(instance, tmp_path):
+    """Nobody lifts a kill switch without a name; who tries is told so, and the daemon goes on."""
+    from hftd.control.supervisor import Flag, Supervisor
+
+    made = Supervisor.__new__(Supervisor)
+    made.config, made.memory = build({"daemon": {"name": instance, "state_dir": str(tmp_path)}}), {}
+    answers: list[dict] = []
+    for request in ({"do": "clear"}, {"do": "clear", "by": ""}, {"do": "dance"}, {}):
+        made._answer(request, answers.append, Flag())
+    assert all("error" in answer for answer in answers) and "named person" in answers[0]["error"]

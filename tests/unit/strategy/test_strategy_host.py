@@ -97,6 +97,15 @@ def test_lost_reports_end_trading(desk):
     assert desk.submit() == -DenyReason.STRATEGY_DISABLED
 
 
+@pytest.mark.parametrize("levels_max", [1024, 1 << 15])
+def test_books_are_copied_whatever_the_size_of_the_store(levels_max):
+    """Its memory is a whole number of large pages, not of levels."""
+    desk = Desk(levels_max=levels_max)
+    fill_feed_book(desk, 0, [(PX - 300, 10, 1), (PX - 200, 20, 2)], [(PX + 500, 30, 3)], wire_seq=40)
+    assert desk.agent.copy_books() == 1
+    assert (int(desk.agent.books["bid_px"][0]), int(desk.agent.books["ask_px"][0])) == (PX - 200, PX + 500)
+
+
 def test_no_callback_sees_a_report_of_a_ring_that_gave_us_up(desk):
     """The gateway may have been writing there while it was read: the turn ends as for lost reports, without a decision on it."""
     made, ref = desk.accepted()
