@@ -193,10 +193,10 @@ def kill(options) -> int:
     from hftd.risk import kill as switch
     from hftd.shm import map as shared
 
-    name = instance(options)
-    what = "clear" if options.clear else "kill"
     if options.clear and not options.by:
         raise HftdError("the kill switch is lifted by a named person: hftd kill --clear --by NAME")
+    name = instance(options)
+    what = "clear" if options.clear else "kill"
     options.by = options.by or os.environ.get("USER", "operator")
     try:
         ask(_socket(name), do=what, by=options.by, why=options.why)
