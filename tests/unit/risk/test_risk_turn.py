@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hftd.core import clock as clocks
 from hftd.core.memory import records
 from hftd.msg.enums import AgentState, DenyReason, ExecType, Role
 from hftd.msg.ids import make_id
@@ -275,7 +276,9 @@ def test_a_strategy_that_does_not_read_its_denials_is_switched_off(tmp_path):
 def test_a_dead_strategys_orders_are_cancelled(desk):
     """No such process: CANCEL_ALL, once; what it still had in its ring is denied; when it is back, it may trade."""
     mark = desk.memory["control"]["marks"][int(Role.STRATEGY)]
-    mark["state"], mark["pid"], mark["heartbeat"] = int(AgentState.RUNNING), 999_999_999, 1 << 62
+    half_a_second = int(desk.clock["hz"]) // 2        # old enough to ask the kernel, too young to be hung
+    mark["state"], mark["pid"] = int(AgentState.RUNNING), 999_999_999
+    mark["heartbeat"] = clocks.now_ticks() - half_a_second
     desk.agent.cold(1_000_000_000)
     desk.agent.cold(2_000_000_000)
     desk.step(3)
