@@ -24,6 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hftd.bench import host as hosts
 from hftd.bench.registry import BenchError
 from hftd.bench.rivals import PYTHON_MESSAGES, RIVALS, first
@@ -31,6 +33,7 @@ from hftd.core.memory import address, block, records, set_span
 from hftd.feed.build import Build, private_tables
 from hftd.feed.replay import Replay
 from hftd.sim.day import Market
+from hftd.sim.load import scan
 from hftd.venues.nasdaq.itchfeed import apply_run
 
 SYNTHETIC = (2_000_000, 100, 300)
@@ -88,7 +91,7 @@ class Contest:
         self.path, self.beside = path, beside
         self.replay = Replay(path)
         self.raw = self.replay.data.tobytes()
-        self.refs_max = highest_reference(self.raw) if any("{refs}" in text for text in beside) else 0
+        self.refs_max = references(self.replay) if any("{refs}" in text for text in beside) else 0
         self.rows: dict[str, Row] = {}
         self.missing = sorted({rival.package for rival in RIVALS if importlib.util.find_spec(rival.package) is None})
         self.rivals = [rival for rival in RIVALS if rival.package not in self.missing]
@@ -136,11 +139,11 @@ class Contest:
         return found
 
 
-def highest_reference(raw: bytes) -> int:
-    """Return one more than the highest order reference of framed messages."""
-    from hftd.sim.load import parse
-
-    return parse(bytearray(raw), "--data").ref_max + 1
+def references(replay: Replay) -> int:
+    """Return one more than the highest order reference of a file in memory."""
+    facts = np.zeros(6, np.int64)
+    scan(replay.at, len(replay.data), 0, facts.ctypes.data)
+    return int(facts[2]) + 1
 
 
 # ---------------------------------------------------------------- scale
@@ -195,15 +198,15 @@ def stores(replay: Replay, rounds: int) -> list[dict[str, Any]]:
     """Return what each order store takes for the file's references: ns a message, MiB. Raises BenchError where they disagree."""
     from hftd.bench import stores as made
 
-    facts = highest_reference(replay.data.tobytes())
+    refs = references(replay)
     live = max(len(replay.build.orders.rows), 1024)
     size = 1 << (2 * live - 1).bit_length()
     plans: dict[str, tuple[int, int, int, int]] = {   # bytes of rows, of heads, of counts; mask
         "chained": (live * made.link_dtype.itemsize, 4 * size, 0, size - 1),
         "open": (size * made.entry_dtype.itemsize, 0, 0, size - 1),
-        "direct": (8 * facts, 0, 0, 0),
-        "pages": (8 * made.PAGE * (2 + min(facts >> made.PAGE_BITS, 2 * live)), 8 * ((facts >> made.PAGE_BITS) + 1),
-                  8 * (2 + min(facts >> made.PAGE_BITS, 2 * live)), 0),
+        "direct": (8 * refs, 0, 0, 0),
+        "pages": (8 * made.PAGE * (2 + min(refs >> made.PAGE_BITS, 2 * live)), 8 * ((refs >> made.PAGE_BITS) + 1),
+                  8 * (2 + min(refs >> made.PAGE_BITS, 2 * live)), 0),
     }  # fmt: skip
     rows, totals = [], set()
     for name, (rows_bytes, heads_bytes, counts_bytes, mask) in plans.items():

@@ -109,6 +109,13 @@ def enter(agent, t, book, instrument, which, ref, qty, px, mpid):
 
 
 @leaf
+def end_change(agent, book):
+    """Close a book to whose version `begin_write` was said: it stands as of the message at hand."""
+    book.wire_seq = agent.wire_seq & 0xFFFFFFFF
+    end_write(book)
+
+
+@leaf
 def tell_top(agent, t, book, instrument, which):
     """Bring the quote of an instrument up to date on one side."""
     quote = row(span(agent.quotes), instrument, quote_dtype)
@@ -141,8 +148,7 @@ def apply_add(agent, t, at, kind, book, instrument, end):
         return 0
     begin_write(book)
     found, top = enter(agent, t, book, instrument, which, ref, qty, px, load32(at + MPID_AT) if kind == ADD_ORDER_MPID else 0)
-    book.wire_seq = agent.wire_seq & 0xFFFFFFFF
-    end_write(book)
+    end_change(agent, book)
     if top != 0:
         tell_top(agent, t, book, instrument, which)
     if agent.sink == SINK_RING:
@@ -166,8 +172,7 @@ def apply_delete(agent, t, at, book, instrument, end):
     which = level.side * 1
     begin_write(book)
     top = remove_order(agent.engine, t, index)
-    book.wire_seq = agent.wire_seq & 0xFFFFFFFF
-    end_write(book)
+    end_change(agent, book)
     if top != 0:
         tell_top(agent, t, book, instrument, which)
     if agent.sink == SINK_RING:
@@ -200,8 +205,7 @@ def apply_cut(agent, t, at, kind, book, instrument, end):
         top = 1 if book.sides[which].best == found else 0
     else:
         top = remove_order(agent.engine, t, index)
-    book.wire_seq = agent.wire_seq & 0xFFFFFFFF
-    end_write(book)
+    end_change(agent, book)
     px = price_of(level)
     printed = 0
     if kind != ORDER_CANCEL:
@@ -262,8 +266,7 @@ def apply_replace(agent, t, at, book, instrument, end):
         top |= new_top
     else:
         refuse_field(agent, instrument, ORDER_REPLACE, 0)
-    book.wire_seq = agent.wire_seq & 0xFFFFFFFF
-    end_write(book)
+    end_change(agent, book)
     if top != 0:
         tell_top(agent, t, book, instrument, which)
     if agent.sink == SINK_RING:
