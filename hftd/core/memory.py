@@ -155,13 +155,13 @@ def _copy(typingctx, target, source, size):
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
-def _prefetch(write):
+def _prefetch(write, locality):
     def declare(typingctx, address):
         def codegen(context, builder, signature, args):
             byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
             kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
             function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-            builder.call(function, [builder.inttoptr(args[0], byte), word(write), word(3), word(1)])
+            builder.call(function, [builder.inttoptr(args[0], byte), word(write), word(locality), word(1)])
             return context.get_dummy_value()
 
         return types.void(types.int64), codegen
@@ -191,8 +191,8 @@ store8 = _choose(_store(1), _store_twin(1), "store8", "Write one byte.")
 store16 = _choose(_store(2), _store_twin(2), "store16", "Write two bytes in the machine's order.")
 store32 = _choose(_store(4), _store_twin(4), "store32", "Write four bytes in the machine's order.")
 store64 = _choose(_store(8), _store_twin(8), "store64", "Write eight bytes in the machine's order.")
-prefetch = _choose(_prefetch(0), lambda address: None, "prefetch", "Ask for the line at an address, for reading.")
-prefetch_write = _choose(_prefetch(1), lambda address: None, "prefetch_write", "Ask for the line at an address, for writing.")
+prefetch_write = _choose(_prefetch(1, 3), lambda address: None, "prefetch_write", "Ask for the line at an address, for writing.")
+prefetch_far = _choose(_prefetch(0, 2), lambda address: None, "prefetch_far", "Ask for a line as far as the second-level cache.")
 
 
 # ---------------------------------------------------------------- what hot code uses

@@ -39,6 +39,8 @@ from hftd.shm.pool import give_row, pool_dtype, reset_arena, take_row
 
 SLOT_BYTES = slot_dtype.itemsize
 LOWEST = -(1 << 31)
+LOW = 2 * LANES
+"""Slots of the lowest price that all empty sides share: looking ahead reads as many below a best slot."""
 BLOCK_CLASSES = 32
 block_class_dtype = layout("block_class", 8, [("free", "i8")])  # first free block of the class: its first entry + 1; 0: none
 
@@ -277,15 +279,15 @@ def clear_books(engine):
         book.orders = 0
         for which in range(2):
             side = book.sides[which]
-            side.start = LANES
+            side.start = LOW
             side.count = 0
             side.room = 0
             side.best = 0
         book.version += 1
     for size_class in range(engine.blocks.count):
         row(span(engine.blocks), size_class, block_class_dtype).free = 0
-    engine.slots_fresh = 2 * LANES
-    for i in range(LANES):
+    engine.slots_fresh = LOW + LANES
+    for i in range(LOW):
         row(t.slots, i, slot_dtype).px = LOWEST
     reset_arena(engine.orders)
     reset_arena(engine.levels)

@@ -8,9 +8,9 @@ no message meets a page fault.
 import numpy as np
 
 from hftd.core.jit import hot
-from hftd.core.layout import PAIR
+from hftd.core.layout import PAIR, offset_of
 from hftd.core.memory import address, block, records, set_span
-from hftd.feed.book import BLOCK_CLASSES, block_class_dtype, clear_books
+from hftd.feed.book import BLOCK_CLASSES, LOW, block_class_dtype, clear_books
 from hftd.feed.memory import (
     HISTOGRAMS,
     book_dtype,
@@ -94,6 +94,11 @@ def private_tables(instruments: int, levels: int) -> dict[str, Table]:
     )
 
 
+CROWDED = 3 << 14
+"""Live orders from which on the store outgrows the cache, so that lines are asked for some messages ahead. Where all is cached that
+costs 12 ns a message; with 35,000 live orders as much as it saves; with 80,000 it makes 58 of 74 (1 MiB of second-level cache)."""
+
+
 @hot
 def clear_all(agent):
     """Empty every book of a feed_agent_dtype record."""
@@ -135,6 +140,10 @@ class Build:
         engine["mask"] = heads - 1
         for name in ("listed", "kinds", "standings", "looks", "stamps", "prints"):
             set_span(agent[name], own[name].base, own[name].count)
+        looks = own["looks"].rows                         # as if each had looked at an order of the first book
+        looks["side_at"] = tables["books"].base + offset_of(book_dtype, "sides")
+        looks["top"] = LOW
+        agent["crowded"] = CROWDED
         for name in ("types", "instruments", "quotes", "statuses"):
             set_span(agent[name], tables[name].base, tables[name].count)
         agent["session_state_at"] = tables["session"].base

@@ -155,7 +155,7 @@ def slots_for(instruments: int, levels: int) -> int:
 
     A first block has SIDE_ROOM; around each block stand 2 * LANES entries, which is as much again at the worst.
     """
-    return 2 * LANES + 8 * levels + 2 * (SIDE_ROOM + 2 * LANES) * min(instruments, levels)
+    return 3 * LANES + 8 * levels + 2 * (SIDE_ROOM + 2 * LANES) * min(instruments, levels)
 
 
 def market_parts(config) -> list[Part]:

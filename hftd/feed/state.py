@@ -46,12 +46,13 @@ kind_dtype = layout("kind", 4, [
 DOES_ADD, DOES_TAKE, DOES_EMIT = 1, 2, 4
 
 look_dtype = layout("look", LINE, [               # what looking ahead knows of a message
-    ("slot", "i8"),                               # of its reference
-    ("side_at", "i8"),                            # address of the side it adds to
+    ("new_px", "i8"),                             # of a replacement: its new price
+    ("side_at", "i8"),                            # address of the side it adds to, or takes from
     ("word", "i8"),                               # the greatest word a slot of its price can be
-    ("top_at", "i8"),                             # address after the best slot of that side
-    ("order", "i8"),                              # first row of its slot
-    ("level", "i8"),                              # the level it takes from, or is likely to join
+    ("top", "i8"),                                # the slot after the best of that side
+    ("slot", "i8"),                               # of its reference
+    ("order", "u4"),                              # first row of its slot
+    ("level", "u4"),                              # the level it takes from, or is likely to join
     ("instrument", "i8"),
     ("does", "i8"),                               # DOES_…
 ])  # fmt: skip
@@ -191,5 +192,6 @@ feed_agent_dtype = layout("feed_agent", 1280, [
     ("time_at", "i8"),                            # a struct timespec of our own
     ("turned", "i8"),                             # ticks: this turn began
     ("emitted", "i8"),                            # ticks from ts_recv to the last event
-    ("pad", ("i8", (3,))),
+    ("crowded", "i8"),                            # live orders from which on it looks ahead
+    ("pad", ("i8", (2,))),
 ])  # fmt: skip

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from hftd.venues.nasdaq.itchfeed import CROWDED
+from hftd.feed.build import CROWDED
 from tests.naive.book import NaiveBooks
 from tests.support import itch_messages as itch
 from tests.support.feed_books import Feed

@@ -15,7 +15,7 @@ import numpy as np
 
 from hftd.core.jit import hot
 from hftd.core.memory import address, set_array
-from hftd.feed.build import Build, private_tables
+from hftd.feed.build import CROWDED, Build, private_tables
 from hftd.feed.state import (
     MEND_NONE,
     PACKET_ROOM,
@@ -217,8 +217,9 @@ class Messages(Checked):
         """Apply what `data` says; return how many messages. Raises AssertionError or IndexError where something is wrong."""
         self.begin()
         twin, read, seq = NaiveBooks(), Reader(data), 1
-        on_taint = read.byte() & 1
-        self.agent["on_taint"] = on_taint
+        mode = read.byte()
+        on_taint = mode & 1
+        self.agent["on_taint"], self.agent["crowded"] = on_taint, 0 if mode & 2 else CROWDED
         seq = self.apply([itch.directory(locate, name) for locate, name in SYMBOLS.items()], seq)
         steps = 0
         while read and steps < STEPS:
@@ -277,6 +278,7 @@ class Packets(Checked):
         agent, read = self.agent, Reader(data)
         mode = read.byte()
         agent["on_taint"], agent["snapshot_from"] = mode & 1, 20 if mode & 2 else 0
+        agent["crowded"] = 0 if mode & 4 else CROWDED
         sent, steps, batch = 0, 0, [itch.directory(locate, name) for locate, name in SYMBOLS.items()]
         while read and steps < STEPS:
             steps += 1

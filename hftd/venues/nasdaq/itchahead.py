@@ -1,101 +1,163 @@
 """Looking ahead: the lines that later messages of a run will need are asked for while earlier ones are applied.
 
-Four looks at each message, STAGE messages apart, each fetching what the last one found the address of:
+Six looks at each message, STAGE messages apart, each fetching what the last one found the address of:
 
     first     its book; the slot of its reference
-    second    the first order of that slot; the best of the side it adds to
+    second    the first order of that slot; the slots of the side it adds to
     third     the level it takes from, and the order's neighbours; the level whose price it adds at
-    fourth    the youngest order of the level it adds to; the slots where a level may go or come; the quote, where the top may move
+    fourth    the youngest order of the level it adds to; the slots where a level may go; the quote, where the top may move
+    fifth     of a replacement: the level whose price it adds at
+    sixth     of a replacement: the youngest order of that
 
-What a message is, is a coin toss, so the looks do not branch on it: they choose addresses, and where there is nothing to fetch they
-ask for a line that is there already. Nothing they read is believed: a message that comes in between may change it, and then a line
-was fetched for nothing. Asking one message after the other matters: a burst of requests finds the line-fill buffers full, and those
-beyond are dropped (eight messages at once took a third longer than eight in turn).
+What a message is, is a coin toss, so the first four do not branch on it: they choose addresses, and where there is nothing to fetch
+they ask for a line that is there already. Nothing they read is believed: a message that comes in between may change it, and then a
+line was fetched for nothing. What counts is that no load of a message's own turn has to wait: one that does costs as much as five
+messages. Asking one message after the other matters, too: groups of 8 to 32, looked at and then applied, took a sixth longer.
+
+The lines go to the second-level cache only, where three times as many may be under way as in the first; from there the next look,
+or the message's turn, has them in a few cycles. Looking is a call of its own: runs that do not look ahead do not pay for it.
 """
 
-from hftd.core.jit import leaf
+from hftd.core.apart import apart
+from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
-from hftd.core.memory import load8, load16, load32, load64, prefetch_write, record_at, row, swap16, swap32, swap64
-from hftd.feed.book import SLOT_BYTES, last_word
+from hftd.core.memory import load8, load16, load32, load64, prefetch_far, record_at, row, span, swap16, swap32, swap64
+from hftd.feed.book import LOW, SLOT_BYTES, last_word, tables
 from hftd.feed.memory import LANES, book_dtype, level_dtype, side_dtype, slot_dtype
 from hftd.feed.moves import count_above
 from hftd.feed.orders import head_dtype, resting_dtype, slot_of
-from hftd.feed.state import DOES_ADD, DOES_TAKE, LOOKS, kind_dtype, listed_dtype
+from hftd.feed.state import DOES_ADD, DOES_TAKE, LOOKS, kind_dtype, listed_dtype, look_dtype
 from hftd.msg.records import quote_dtype
-from hftd.venues.nasdaq.itch50 import add_order_dtype, add_order_mpid_dtype
+from hftd.venues.nasdaq.itch50 import add_order_dtype, add_order_mpid_dtype, order_replace_dtype
 from hftd.venues.nasdaq.itchrare import SELL
 
-STAGE = 6
-"""Messages between the four looks at a message, and between the last and its turn."""
+STAGE = 8
+"""Messages between two looks at a message, and between the last and its turn."""
+LOOKED = 6 * STAGE
+"""Messages that a message is looked at before its turn."""
 LOOK_MASK = LOOKS - 1
 LONGEST = 2 + add_order_mpid_dtype.itemsize
 """Bytes of the longest framed message about an order."""
+BOTH = DOES_ADD | DOES_TAKE
 
 HEAD_BYTES, RESTING_BYTES, BOOK_BYTES = head_dtype.itemsize, resting_dtype.itemsize, book_dtype.itemsize
 LEVEL_BYTES, QUOTE_BYTES, SIDE_BYTES = level_dtype.itemsize, quote_dtype.itemsize, side_dtype.itemsize
 REF_AT, SIDE_AT, PRICE_AT = (2 + offset_of(add_order_dtype, name) for name in ("ref", "side", "price"))
+NEW_PRICE_AT = 2 + offset_of(order_replace_dtype, "price")
 """Of a framed message."""
 SIDES_AT = offset_of(book_dtype, "sides")
+
+assert LOW == 2 * LANES and LOOKS > LOOKED
 
 
 @leaf
 def look_first(t, listing, kinds, ahead, at, end):
     """First look at the message framed at `at`: fetch its book, and the slot of its reference. Returns where the next one is."""
-    length = swap16(load16(at))
-    kind, instrument = 0, 0
+    length, does, instrument = 0, 0, 0
     if at + LONGEST <= end:
-        kind = load8(at + 2)
+        length = 2 + swap16(load16(at))
+        does = row(kinds, load8(at + 2), kind_dtype).does * 1
         instrument = max(row(listing, swap16(load16(at + 3)), listed_dtype).instrument - 1, 0)
-        ahead.slot = slot_of(swap64(load64(at + REF_AT)), t.mask)
+        slot = slot_of(swap64(load64(at + REF_AT)), t.mask)
         which = 1 if load8(at + SIDE_AT) == SELL else 0
         px = swap32(load32(at + PRICE_AT))
+        book_at = t.books.base + BOOK_BYTES * instrument
+        prefetch_far(t.heads.base + HEAD_BYTES * slot)
+        prefetch_far(book_at)
+        ahead.new_px = swap32(load32(at + NEW_PRICE_AT))
+        ahead.slot = slot
         ahead.word = last_word(-px if which == 1 else px)
-        ahead.side_at = t.books.base + BOOK_BYTES * instrument + SIDES_AT + SIDE_BYTES * which
-        prefetch_write(t.heads.base + HEAD_BYTES * ahead.slot)
-        prefetch_write(t.books.base + BOOK_BYTES * instrument)
-    ahead.does = row(kinds, kind, kind_dtype).does
+        ahead.side_at = book_at + SIDES_AT + SIDE_BYTES * which
     ahead.instrument = instrument
-    return at + 2 + length
+    ahead.does = does
+    return at + length
+
+
+@leaf
+def fetch_slots(t, side, wanted):
+    """Fetch the LOW best slots of a side where `wanted` is -1, some others where it is 0. Returns the one after the best."""
+    top = LOW + ((side.start + side.count - LOW) & wanted)
+    top_at = t.slots.base + SLOT_BYTES * top
+    prefetch_far(top_at - SLOT_BYTES)
+    prefetch_far(top_at - SLOT_BYTES * LANES)
+    prefetch_far(top_at - SLOT_BYTES * LOW)
+    return top
+
+
+@leaf
+def level_near(t, top, word):
+    """Return the level, of the LOW slots before slot `top`, that an order of price `word` joins or goes in above."""
+    top_at = t.slots.base + SLOT_BYTES * top
+    better = count_above(top_at - SLOT_BYTES * LANES, word)
+    better += count_above(top_at - SLOT_BYTES * LOW, word) & -(better // LANES)
+    return row(t.slots, top - 1 - min(better, LOW - 1), slot_dtype).level * 1
 
 
 @leaf
 def look_second(t, ahead):
-    """Second look: fetch the first order of the slot, and the best of the side it adds to."""
-    ahead.order = row(t.heads, ahead.slot, head_dtype).order
-    prefetch_write(t.orders.base + RESTING_BYTES * ahead.order)
-    side = record_at(ahead.side_at, side_dtype)
-    adds = ahead.does & (DOES_ADD | DOES_TAKE) == DOES_ADD
-    ahead.top_at = t.slots.base + SLOT_BYTES * (side.start + side.count if adds else LANES)
-    fetch_slots(ahead.top_at)
-
-
-@leaf
-def fetch_slots(top_at):
-    """Fetch the LANES slots before an address."""
-    prefetch_write(top_at - SLOT_BYTES)
-    prefetch_write(top_at - SLOT_BYTES * LANES)
+    """Second look: fetch the first order of the slot, and the slots of the side it adds to."""
+    order = row(t.heads, ahead.slot, head_dtype).order * 1
+    prefetch_far(t.orders.base + RESTING_BYTES * order)
+    ahead.order = order
+    ahead.top = fetch_slots(t, record_at(ahead.side_at, side_dtype), ((ahead.does >> 1) & 1) - 1)
 
 
 @leaf
 def look_third(t, ahead):
     """Third look: fetch the level it takes from and the order's neighbours, or the level whose price it adds at."""
-    takes = ahead.does & DOES_TAKE != 0
+    takes = -((ahead.does >> 1) & 1)
     order = row(t.orders, ahead.order, resting_dtype)
-    better = count_above(ahead.top_at - SLOT_BYTES * LANES, ahead.word)
-    joined = record_at(ahead.top_at - SLOT_BYTES * (1 + min(better, LANES - 1)), slot_dtype).level * 1
-    ahead.level = order.level * 1 if takes else joined
-    prefetch_write(t.levels.base + LEVEL_BYTES * ahead.level)
-    prefetch_write(t.orders.base + RESTING_BYTES * (order.next * 1 if takes else 0))
-    prefetch_write(t.orders.base + RESTING_BYTES * (order.prev * 1 if takes else 0))
+    joined = level_near(t, ahead.top * 1, ahead.word)
+    level = joined ^ ((joined ^ order.level) & takes)
+    prefetch_far(t.levels.base + LEVEL_BYTES * level)
+    prefetch_far(t.orders.base + RESTING_BYTES * (order.next & takes))
+    prefetch_far(t.orders.base + RESTING_BYTES * (order.prev & takes))
+    ahead.level = level
 
 
 @leaf
 def look_fourth(agent, t, ahead):
-    """Fourth look: fetch the youngest order of the level it adds to, the slots where a level may go or come, and the quote."""
-    does = ahead.does
+    """Fourth look: fetch the youngest order of the level it adds to, the slots where a level may go, and the quote."""
+    takes = -((ahead.does >> 1) & 1)
     level = row(t.levels, ahead.level, level_dtype)
-    side = row(t.books, ahead.instrument, book_dtype).sides[level.side]
-    prefetch_write(t.orders.base + RESTING_BYTES * (level.last * 1 if does & DOES_TAKE == 0 else 0))
-    moves = does & DOES_TAKE != 0 and (level.orders == 1 or does & DOES_ADD != 0)
-    fetch_slots(t.slots.base + SLOT_BYTES * (side.start + side.count if moves else LANES))
-    prefetch_write(agent.quotes.base + QUOTE_BYTES * (ahead.instrument if ahead.level == side.best else 0))
+    prefetch_far(t.orders.base + RESTING_BYTES * (level.last & ~takes))
+    side_at = t.books.base + BOOK_BYTES * ahead.instrument + SIDES_AT + SIDE_BYTES * level.side
+    side = record_at(side_at, side_dtype)
+    moves = level.orders == 1 or ahead.does & BOTH == BOTH
+    ahead.top = fetch_slots(t, side, takes & -moves)
+    ahead.side_at = side_at
+    quote_at = agent.quotes.base + QUOTE_BYTES * (ahead.instrument if ahead.level == side.best else 0)
+    prefetch_far(quote_at)
+    prefetch_far(quote_at + 64)
+
+
+@leaf
+def look_fifth(t, ahead):
+    """Fifth look, at a replacement: fetch the level whose price it adds at. (One message in ten: this is a branch.)"""
+    if ahead.does & BOTH == BOTH:
+        sells = (ahead.side_at ^ SIDES_AT) & SIDE_BYTES != 0  # a book begins a line
+        level = level_near(t, ahead.top * 1, last_word(-ahead.new_px if sells else ahead.new_px * 1))
+        prefetch_far(t.levels.base + LEVEL_BYTES * level)
+        ahead.level = level
+
+
+@leaf
+def look_sixth(t, ahead):
+    """Sixth look, at a replacement: fetch the youngest order of the level it adds to."""
+    if ahead.does & BOTH == BOTH:
+        prefetch_far(t.orders.base + RESTING_BYTES * row(t.levels, ahead.level, level_dtype).last)
+
+
+@hot
+def look(agent, far, end, k):
+    """Look at the message framed at `far`, number k of the run, and again at those before it. Returns where the next one is."""
+    apart()
+    t = tables(agent.engine)
+    listing, kinds, looks = span(agent.listed), span(agent.kinds), span(agent.looks)
+    far = look_first(t, listing, kinds, row(looks, k & LOOK_MASK, look_dtype), far, end)
+    look_second(t, row(looks, (k - STAGE) & LOOK_MASK, look_dtype))
+    look_third(t, row(looks, (k - 2 * STAGE) & LOOK_MASK, look_dtype))
+    look_fourth(agent, t, row(looks, (k - 3 * STAGE) & LOOK_MASK, look_dtype))
+    look_fifth(t, row(looks, (k - 4 * STAGE) & LOOK_MASK, look_dtype))
+    look_sixth(t, row(looks, (k - 5 * STAGE) & LOOK_MASK, look_dtype))
+    return far

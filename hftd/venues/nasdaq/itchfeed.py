@@ -23,7 +23,7 @@ from hftd.feed.events import BOOK_STATE, LEVEL, emit, make_room, update_quote
 from hftd.feed.memory import PX_LIMIT, book_dtype, feed_counters_dtype, level_dtype, type_count_dtype
 from hftd.feed.orders import find_order, resting_dtype
 from hftd.feed.prints import remember_print
-from hftd.feed.state import DOES_ADD, DOES_EMIT, DOES_TAKE, SINK_RING, kind_dtype, listed_dtype, look_dtype
+from hftd.feed.state import DOES_ADD, DOES_EMIT, DOES_TAKE, SINK_RING, kind_dtype, listed_dtype
 from hftd.msg.enums import EventKind
 from hftd.msg.records import FLAG_END_OF_PACKET, FLAG_SELL, quote_dtype
 from hftd.shm.seqlock import begin_write, end_write
@@ -59,13 +59,10 @@ from hftd.venues.nasdaq.itch50 import (
     order_replace_dtype,
     stamp,
 )
-from hftd.venues.nasdaq.itchahead import LOOK_MASK, STAGE, look_first, look_fourth, look_second, look_third
+from hftd.venues.nasdaq.itchahead import LOOKED, look
 from hftd.venues.nasdaq.itchdoubt import OVERFILL, UNKNOWN_REF, note_crossed, refuse_field, refuse_length, refuse_order, taint
 from hftd.venues.nasdaq.itchrare import BUY, PX_MAX, SELL, YES, apply_rare, learn
 
-CROWDED = 1 << 16
-"""Live orders from which on the store outgrows the cache, so that lines are asked for some messages ahead: it costs 6 ns a message,
-and saves a hundred where most are misses."""
 STRETCH = 4096
 """Messages of a run after which it is asked anew whether to look ahead."""
 
@@ -339,38 +336,19 @@ def apply_run(agent, at, end, seq):
     apart()
     t = tables(agent.engine)
     listing, kinds, types = span(agent.listed), span(agent.kinds), span(agent.types)
-    looks = span(agent.looks)
     begun = seq
     updates = 0
     while at < end:
-        far = at if agent.engine.orders.used >= CROWDED else end
-        first = second = third = fourth = 0           # messages that have been looked at so often
-        while far < end and first < 4 * STAGE:        # the looks start as far apart as they stay
-            far = look_first(t, listing, kinds, row(looks, first & LOOK_MASK, look_dtype), far, end)
-            first += 1
-        while second < first - STAGE:
-            look_second(t, row(looks, second & LOOK_MASK, look_dtype))
-            second += 1
-        while third < second - STAGE:
-            look_third(t, row(looks, third & LOOK_MASK, look_dtype))
-            third += 1
-        while fourth < third - STAGE:
-            look_fourth(agent, t, row(looks, fourth & LOOK_MASK, look_dtype))
-            fourth += 1
         pause = seq + STRETCH
+        crowded = agent.engine.orders.used >= agent.crowded
+        far, looked = at, 0
+        while crowded and looked < LOOKED:            # the looks start as far apart as they stay
+            far = look(agent, far, end, looked)
+            looked += 1
         while at < end and seq < pause:
-            if fourth < first:
-                if far < end:
-                    far = look_first(t, listing, kinds, row(looks, first & LOOK_MASK, look_dtype), far, end)
-                    first += 1
-                if second < first:
-                    look_second(t, row(looks, second & LOOK_MASK, look_dtype))
-                    second += 1
-                if third < second:
-                    look_third(t, row(looks, third & LOOK_MASK, look_dtype))
-                    third += 1
-                look_fourth(agent, t, row(looks, fourth & LOOK_MASK, look_dtype))
-                fourth += 1
+            if crowded:
+                far = look(agent, far, end, looked)
+                looked += 1
             length = swap16(load16(at))
             if length != 0:
                 updates += apply_message(agent, t, listing, kinds, types, at + 2, length, seq)

@@ -26,7 +26,7 @@ def _loads(at, out):
     m.store64(out + 32, m.swap16(m.load16(at + 1)))
     m.store64(out + 40, m.swap32(m.load32(at + 1)))
     m.store64(out + 48, m.swap64(m.load64(at + 1)))
-    m.prefetch(at)
+    m.prefetch_far(at)
     m.prefetch_write(out)
     return m.load64(at + 1)
 
