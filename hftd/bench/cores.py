@@ -1,10 +1,15 @@
 """Benchmarks between two cores: bare cache lines, which are the machine's limit, and rings.
 
     line_one, line_two   core A ──▶ core B ──▶ core A    a word in one line that both write; a line for each direction
-    ring_round_trip      the same with a 64-byte record through two rings      (limit: the better of the bare lines)
+    line_walk            the same, the next line of WALK each time, as a ring goes through its slots
+    ring_round_trip      a 64-byte record through two rings of WALK slots        (limit: line_walk)
     ring_one_way         half of it
-    ring_stream          core A ──records──▶ core B      batches of 16, the tail polled           (limit: bare lines, no ring)
-    ring_stream_slots    the same, each record seen in its slot, given back in batches
+    ring_stream          core A ──records──▶ core B      published by 16, taken by GATHER    (limit: bare lines)
+    ring_stream_slots    the same, each record seen in its slot as soon as it is there, given back in batches
+
+A line that both cores have in their first-level caches goes back and forth in two thirds of the time of one that has been out of them
+since its last turn; a ring of more than some dozen slots is of the second kind. A reader at the writer's heels costs both: it takes
+the lines that are about to be written. Who takes GATHER at a time streams two to three times as fast.
 
 Lines and rings are measured in turn, round by round, so that a change of the machine's mood meets both. Loops run in a forked child
 pinned to another core; each is bounded by a number of empty polls.
@@ -28,11 +33,12 @@ from hftd.shm.segment import Segment
 
 PATIENCE = 4_000_000_000
 """Empty polls in a row, some seconds: the other core may be somebody else's for a while."""
-LINES = 4096
-"""Lines of a pass of the bare stream."""
-
+WALK = 1024
+"""Slots of the rings of a round trip, and lines of the bare walk."""
 STREAM = 1 << 16
-"""Capacity of the streamed ring: that of ring.md, where nothing else is configured."""
+"""Capacity of the streamed ring: that of ring.md, where nothing else is configured; and lines of a pass of the bare stream."""
+GATHER = 256
+"""Records that the consumer of a stream lets gather before it takes them."""
 
 ROUNDS = 5
 
@@ -61,14 +67,18 @@ def two_cores(child: Callable[[], bool], parent: Callable[[], None]) -> None:
 
 
 @hot
-def _ping(mine, theirs, samples, n, step):
-    """Round trips over bare lines: write `mine`, wait for `theirs`. step 2: both are one line, answered with the next number."""
+def _ping(mine, theirs, samples, n, step, mask):
+    """Round trips over bare lines: write `mine`, wait for `theirs`, the next of mask + 1 lines each time.
+
+    step 2: both are one line, answered with the next number.
+    """
     for i in range(n):
         begun = tsc()
-        store_release_at(mine, i * step + 1)
+        line = (i & mask) * 64
+        store_release_at(mine + line, i * step + 1)
         wanted = i * step + step
         turns = 0
-        while load_acquire_at(theirs) != wanted:
+        while load_acquire_at(theirs + line) != wanted:
             turns += 1
             if turns > PATIENCE:
                 return i
@@ -77,26 +87,27 @@ def _ping(mine, theirs, samples, n, step):
 
 
 @hot
-def _pong(theirs, mine, n, step):
+def _pong(theirs, mine, n, step, mask):
     for i in range(n):
+        line = (i & mask) * 64
         turns = 0
-        while load_acquire_at(theirs) != i * step + 1:
+        while load_acquire_at(theirs + line) != i * step + 1:
             turns += 1
             if turns > PATIENCE:
                 return False
-        store_release_at(mine, i * step + step)
+        store_release_at(mine + line, i * step + step)
     return True
 
 
-def _line_trips(n: int, step: int, apart: int) -> np.ndarray:
-    memory = mmap.mmap(-1, 4096)
-    at, samples = address(memory), np.zeros(n, np.int64)
-    _ping(at, at, samples.ctypes.data, 0, step)
-    _pong(at, at, 0, step)
+def _line_trips(n: int, step: int, apart: int, lines: int = 1) -> np.ndarray:
+    memory = mmap.mmap(-1, apart + 64 * lines + 4096)
+    at, samples, mask = address(memory), np.zeros(n, np.int64), lines - 1
+    _ping(at, at, samples.ctypes.data, 0, step, mask)
+    _pong(at, at, 0, step, mask)
     done: list[int] = []
     two_cores(
-        lambda: bool(_pong(at, at + apart, n, step)),
-        lambda: done.append(int(_ping(at, at + apart, samples.ctypes.data, n, step))),
+        lambda: bool(_pong(at, at + apart, n, step, mask)),
+        lambda: done.append(int(_ping(at, at + apart, samples.ctypes.data, n, step, mask))),
     )
     if done != [n]:
         raise BenchError("cache lines: a round trip was lost")
@@ -155,7 +166,7 @@ def _ends(memory: Segment) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ring_trips(n: int) -> np.ndarray:
-    there, back = private_ring(1024), private_ring(1024)
+    there, back = private_ring(WALK), private_ring(WALK)
     (p1, c1), (p2, c2) = _ends(there), _ends(back)
     samples = np.zeros(n, np.int64)
     _round_trips(p1[0], c2[0], samples.ctypes.data, 0)
@@ -171,15 +182,16 @@ def _ring_trips(n: int) -> np.ndarray:
 
 
 def _trips(lab: Lab) -> dict[str, np.ndarray]:
-    """Round trips of one line, two lines and two rings, in turn."""
+    """Round trips of one line, two lines, lines in turn, and two rings, round by round."""
     n = lab.count(20_000, 600)
-    made: dict[str, list[np.ndarray]] = {"one": [], "two": [], "ring": []}
+    made: dict[str, list[np.ndarray]] = {"one": [], "two": [], "walk": [], "ring": []}
     for _ in range(ROUNDS):
         made["one"].append(_line_trips(n, 2, 0))
         made["two"].append(_line_trips(n, 1, 128))
+        made["walk"].append(_line_trips(n, 1, 64 * WALK, WALK))
         made["ring"].append(_ring_trips(n))
-    medians = {name: np.array([np.median(part) for part in parts]) for name, parts in made.items()}
-    ratios = {f"of_{name}": medians["ring"] / medians[name] for name in ("one", "two")}
+    means = {name: np.array([np.sort(part)[: n * 9 // 10].mean() for part in parts]) for name, parts in made.items()}
+    ratios = {f"of_{name}": means["ring"] / means[name] for name in ("one", "two", "walk")}
     return {**{name: np.concatenate(parts) for name, parts in made.items()}, **ratios}
 
 
@@ -194,26 +206,25 @@ def round_trips(lab: Lab) -> np.ndarray:
 
 @benchmark("line", about="machine limit: round trip of bare cache lines between two cores")
 def line_ping_pong(lab: Lab):
-    """One line written by both sides in turn, and one line for each side."""
+    """One line written by both sides in turn, one line for each side, and the next of WALK lines for each side."""
     found = _all_trips(lab)
-    return [Samples(found["one"], name="line_one"), Samples(found["two"], name="line_two")]
+    return [Samples(found[name], name=f"line_{name}") for name in ("one", "two", "walk")]
 
 
 def _line_limit(lab: Lab) -> float:
-    found = _all_trips(lab)
-    return min(float(np.median(found[name])) for name in ("one", "two")) * lab.ns_per_tick
+    return float(np.median(_all_trips(lab)["walk"])) * lab.ns_per_tick
 
 
-@benchmark("ring_round_trip", about="64-byte record to another core and back, two rings (limit: bare line)")
+@benchmark("ring_round_trip", about="64-byte record to another core and back, two rings (limit: bare lines in turn)")
 def ring_round_trip(lab: Lab):
-    """One record under way at a time."""
+    """One record under way at a time. Ratios are of means without the slowest tenth: finer than the clock's step."""
     found = _all_trips(lab)
-    one, two = (np.median(found[name]) for name in ("of_one", "of_two"))
-    ratio = f"{two:.2f} of a bare line for each way, {one:.2f} of one line for both, medians of {ROUNDS} rounds"
+    one, two, walk = (np.median(found[f"of_{name}"]) for name in ("one", "two", "walk"))
+    ratio = f"{walk:.2f} of bare lines in turn, {two:.2f} of the same line each way, {one:.2f} of one for both; {ROUNDS} rounds"
     return Samples(found["ring"], limit=_line_limit(lab), note=ratio)
 
 
-@benchmark("ring_one_way", about="64-byte record to another core (limit: bare line, half a round trip)")
+@benchmark("ring_one_way", about="64-byte record to another core (limit: bare lines in turn, half a round trip)")
 def ring_one_way(lab: Lab):
     """Half of the round trip: no clock but one core's own."""
     return Samples(_all_trips(lab)["ring"], 2, limit=_line_limit(lab) / 2)
@@ -240,27 +251,30 @@ def _pour(p, n, batch):
 
 
 @hot
-def _drink(c, samples, n, per):
-    """Take n * per records; a sample is the time of `per`. Returns how many were right."""
+def _take_gathered(c, samples, n, per):
+    """Take n * per records, GATHER at a time by the ring's tail; a sample is the time of `per`. Returns how many were right."""
     right, at = 0, 0
     begun = tsc()
     for i in range(n):
         got, empty = 0, 0
         while got < per:
-            there = min(ring.available(c), per - got)
-            if there == 0:
+            here = ring.available(c)
+            if here < min(GATHER, per - got):
                 empty += 1
                 if empty > PATIENCE:
                     return right
+                pause()
+                c.seen = c.next                       # look at the tail again
                 continue
             empty = 0
-            for _ in range(there):
+            here = min(here, GATHER, per - got)
+            for _ in range(here):
                 record = ring.take(c, market_event_dtype)
                 if record.px == at * 3 and record.ref == at:
                     right += 1
                 at += 1
             ring.done(c)
-            got += there
+            got += here
         now = tsc()
         store64(samples + 8 * i, now - begun)
         begun = now
@@ -268,61 +282,8 @@ def _drink(c, samples, n, per):
 
 
 @hot
-def _fill_lines(base, word, passes):
-    """Write passes of LINES bare lines; each pass starts when the reader has told so in `word`."""
-    for k in range(passes):
-        turns = 0
-        while load_acquire_at(word) != k + 1:
-            turns += 1
-            if turns > PATIENCE:
-                return False
-        for i in range(LINES):
-            at = base + 64 * i
-            for j in range(7):
-                store64(at + 8 * j, k)
-            store_release_at(at + 56, k + 1)
-    return True
-
-
-@hot
-def _drain_lines(base, word, samples, passes):
-    """Read the same lines as they come; a sample is a pass. Returns how many lines were right."""
-    right = 0
-    for k in range(passes):
-        begun = tsc()
-        store_release_at(word, k + 1)
-        for i in range(LINES):
-            at = base + 64 * i
-            turns = 0
-            while load_acquire_at(at + 56) != k + 1:
-                turns += 1
-                if turns > PATIENCE:
-                    return right
-            if load64(at) == k and load64(at + 48) == k:
-                right += 1
-        store64(samples + 8 * k, tsc() - begun)
-    return right
-
-
-def _stream_limit(lab: Lab) -> float:
-    passes = lab.count(300, 30)
-    memory = mmap.mmap(-1, LINES * 64 + 4096)
-    base, word, samples = address(memory), address(memory) + LINES * 64 + 128, np.zeros(passes, np.int64)
-    _fill_lines(base, word, 0)
-    _drain_lines(base, word, samples.ctypes.data, 0)
-    done: list[int] = []
-    two_cores(
-        lambda: bool(_fill_lines(base, word, passes)),
-        lambda: done.append(int(_drain_lines(base, word, samples.ctypes.data, passes))),
-    )
-    if done != [passes * LINES]:
-        raise BenchError("bare lines: content was wrong")
-    return float(np.median(samples)) * lab.ns_per_tick / LINES
-
-
-@hot
-def _sip(c, samples, n, per):
-    """As _drink, but each record is seen in its slot; given back every 16 records, and where there is nothing."""
+def _take_each(c, samples, n, per):
+    """The same, but each record is seen in its slot; given back every 16 records, and where there is nothing."""
     right, at = 0, 0
     begun = tsc()
     for i in range(n):
@@ -334,6 +295,7 @@ def _sip(c, samples, n, per):
                 empty += 1
                 if empty > PATIENCE:
                     return right
+                pause()
                 continue
             empty = 0
             record = ring.take(c, market_event_dtype)
@@ -350,30 +312,110 @@ def _sip(c, samples, n, per):
     return right
 
 
-def _stream(lab: Lab, name: str, drink) -> Samples:
-    n, per = lab.count(2_000, 60), 1024
+@hot
+def _fill_lines(base, word, passes):
+    """Write passes of STREAM bare lines; each pass starts when the reader has told so in `word`."""
+    for k in range(passes):
+        turns = 0
+        while load_acquire_at(word) != k + 1:
+            turns += 1
+            if turns > PATIENCE:
+                return False
+        for i in range(STREAM):
+            at = base + 64 * i
+            for j in range(7):
+                store64(at + 8 * j, k)
+            store_release_at(at + 56, k + 1)
+    return True
+
+
+@hot
+def _drain_lines(base, word, samples, passes, gather):
+    """Read the same lines, `gather` at a time once the last is there; a sample is a pass. Returns how many were right."""
+    right = 0
+    for k in range(passes):
+        begun = tsc()
+        store_release_at(word, k + 1)
+        for first in range(0, STREAM, gather):
+            last = base + 64 * (first + gather - 1) + 56
+            turns = 0
+            while load_acquire_at(last) != k + 1:
+                turns += 1
+                if turns > PATIENCE:
+                    return right
+                pause()
+            for i in range(first, first + gather):
+                at = base + 64 * i
+                if load64(at + 56) == k + 1 and load64(at) == k and load64(at + 48) == k:
+                    right += 1
+        store64(samples + 8 * k, tsc() - begun)
+    return right
+
+
+def _bare_stream(lab: Lab, gather: int) -> np.ndarray:
+    """Ticks of passes of STREAM bare lines."""
+    passes = lab.count(12, 2)
+    memory = mmap.mmap(-1, STREAM * 64 + 4096)
+    base, word, samples = address(memory), address(memory) + STREAM * 64 + 128, np.zeros(passes, np.int64)
+    _fill_lines(base, word, 0)
+    _drain_lines(base, word, samples.ctypes.data, 0, gather)
+    done: list[int] = []
+    two_cores(
+        lambda: bool(_fill_lines(base, word, passes)),
+        lambda: done.append(int(_drain_lines(base, word, samples.ctypes.data, passes, gather))),
+    )
+    if done != [passes * STREAM]:
+        raise BenchError("bare lines: content was wrong")
+    return samples
+
+
+PER = 1024
+"""Records of a sample of a stream."""
+
+
+def _stream(lab: Lab, take) -> np.ndarray:
+    """Ticks of a consumer's samples of PER records."""
+    n = lab.count(1_000, 40)
     memory = private_ring(STREAM)
     p, c = _ends(memory)
     samples = np.zeros(n, np.int64)
     _pour(p[0], 0, 16)
-    drink(c[0], samples.ctypes.data, 0, per)
+    take(c[0], samples.ctypes.data, 0, PER)
     done: list[int] = []
     two_cores(
-        lambda: bool(_pour(p[0], n * per, 16)),
-        lambda: done.append(int(drink(c[0], samples.ctypes.data, n, per))),
+        lambda: bool(_pour(p[0], n * PER, 16)),
+        lambda: done.append(int(take(c[0], samples.ctypes.data, n, PER))),
     )
-    if done != [n * per]:
-        raise BenchError(f"{name}: {done[0]} of {n * per} records were right")
-    return Samples(samples[1:], per, limit=lab.once("stream_limit", lambda: _stream_limit(lab)))
+    if done != [n * PER]:
+        raise BenchError(f"stream: {done[0]} of {n * PER} records were right")
+    return samples[1:]
 
 
-@benchmark("ring_stream", about="64-byte records to another core, in batches of 16 (limit: bare lines, no ring)")
+def _streams(lab: Lab) -> dict[str, np.ndarray]:
+    """Bare lines, read one by one and gathered, and both ways to take a ring's records, in turn."""
+    made: dict[str, list[np.ndarray]] = {"bare": [], "bare_gathered": [], "tail": [], "slots": []}
+    for _ in range(ROUNDS):
+        made["bare"].append(_bare_stream(lab, 1))
+        made["bare_gathered"].append(_bare_stream(lab, GATHER))
+        made["tail"].append(_stream(lab, _take_gathered))
+        made["slots"].append(_stream(lab, _take_each))
+    return {name: np.concatenate(parts) for name, parts in made.items()}
+
+
+def _stream_row(lab: Lab, name: str) -> Samples:
+    found = lab.once("streams", lambda: _streams(lab))
+    bare, gathered = (float(np.median(found[kind])) * lab.ns_per_tick / STREAM for kind in ("bare", "bare_gathered"))
+    note = f"bare lines: {bare:.1f} one by one, {gathered:.1f} by {GATHER}"
+    return Samples(found[name], PER, limit=min(bare, gathered), note=note)
+
+
+@benchmark("ring_stream", about=f"64-byte records to another core, taken when {GATHER} wait (limit: bare lines, no ring)")
 def ring_stream(lab: Lab):
-    """Throughput: the consumer's time per record, 1024 records a sample."""
-    return _stream(lab, "ring_stream", _drink)
+    """Throughput: the consumer's time per record, PER records a sample."""
+    return _stream_row(lab, "tail")
 
 
-@benchmark("ring_stream_slots", about="the same, each record seen in its own slot")
+@benchmark("ring_stream_slots", about="the same, each record seen in its own slot as soon as it is there")
 def ring_stream_slots(lab: Lab):
     """As the strategies take market events."""
-    return _stream(lab, "ring_stream_slots", _sip)
+    return _stream_row(lab, "slots")

@@ -195,7 +195,7 @@ def registered() -> dict[str, Benchmark]:
 
 def row_of(bench: Benchmark, samples: Samples, lab: Lab) -> Row:
     """Return the row of one set of samples."""
-    values = np.maximum(samples.ticks - lab.overhead, 0.0) * lab.ns_per_tick / samples.per
+    values = np.maximum(statistics.spread(samples.ticks) - lab.overhead, 0.0) * lab.ns_per_tick / samples.per
     points = [round(float(point), 2) for point in np.percentile(values, [0, 50, 99, 99.9, 100])] if len(values) else [0.0] * 5
     low, high = statistics.median_interval(values)
     budget = samples.budget if samples.budget is not None else (bench.budget if not samples.name else None)

@@ -3,12 +3,39 @@
 The interval of the median is a bootstrap over blocks of samples taken one after the other, since neighbours in time are alike (a
 clock that changed, a neighbour that woke up): whole blocks are drawn with replacement, and the interval is the middle 95 per cent
 of the medians so found. An outlier is a sample above p75 + 10 (p75 - p25): counted and shown, never removed.
+
+Some processors count time in steps (on one, 26 ticks each 10 ns). A sample says only between which steps it began and ended, so
+`spread` lays the samples of one value evenly over its step before percentiles are taken: the grouped median of the textbooks.
 """
 
 import numpy as np
 
 BLOCKS, RESAMPLES = 50, 200
 FENCE = 10.0
+FEW, SPARSE = 500, 0.2
+"""Fewer samples, or values more densely taken, say nothing of a clock's step."""
+
+
+def spread(ticks: np.ndarray, seed: int = 1) -> np.ndarray:
+    """Return samples as floats, those of one step of the clock laid evenly over it, in an order of no meaning.
+
+    A step is a cluster of neighbouring values with nothing for 4 ticks or more around it. A clock that counts singly leaves no such
+    pattern in its common values, and the samples stay as they are.
+    """
+    values = np.asarray(ticks, float)
+    common = np.unique(np.asarray(ticks)[values <= np.percentile(values, 99)]) if len(values) >= FEW else np.zeros(0)
+    if len(common) < 2 or len(common) > SPARSE * (common[-1] - common[0] + 1):
+        return values
+    found = np.unique(ticks)
+    cluster = np.concatenate([[0], np.cumsum(np.diff(found) > 3)])
+    owner = cluster[np.searchsorted(found, ticks)]
+    centres = np.bincount(owner, weights=values) / np.bincount(owner)
+    step = float(np.median(np.diff(centres[: cluster[np.searchsorted(found, common[-1])] + 1])))
+    random = np.random.default_rng(seed)
+    for index, centre in enumerate(centres):
+        here = np.flatnonzero(owner == index)
+        values[here] = centre + step * random.permutation((np.arange(len(here)) + 0.5) / len(here) - 0.5)
+    return values
 
 
 def median_interval(values: np.ndarray, seed: int = 1) -> tuple[float, float]:

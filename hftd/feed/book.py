@@ -84,9 +84,12 @@ def last_word(px):
 @leaf
 def find_place(t, side, px):
     """Return the position of the last level of a side that is not better than `px`; -1 when all are. side: side_dtype record."""
-    better = count_above(t.slots.base + SLOT_BYTES * (side.start + side.count - LANES), last_word(px))
-    place = side.count - 1 - better
+    top_at, word = t.slots.base + SLOT_BYTES * (side.start + side.count), last_word(px)
+    better = count_above(top_at - SLOT_BYTES * LANES, word)
     if better == LANES:
+        better += count_above(top_at - SLOT_BYTES * 2 * LANES, word)
+    place = side.count - 1 - better
+    if better == 2 * LANES:
         low = -1                                      # not better, as far as we know
         while low < place:
             middle = (low + place + 1) >> 1

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hftd.bench.statistics import median_interval, outliers, paired_ratio
+from hftd.bench.statistics import median_interval, outliers, paired_ratio, spread
 
 
 def test_interval_holds_the_median_of_what_the_samples_come_from():
@@ -59,3 +59,19 @@ def test_the_flow_of_the_benchmarks_is_sound_to_the_last_message():
     assert feed.apply_framed(made.data) == made.messages
     assert not any(feed.counter(name) for name in ("bad_lengths", "unknown_types", "bad_fields", "unknown_refs", "crossed"))
     assert feed.counter("directory") == len(made.symbols)
+
+
+def test_a_clock_that_counts_in_steps_still_tells_the_median():
+    """True durations of 80 to 120 ticks, measured by a clock that moves 25.96 at once: the median is told to a tick or two."""
+    random = np.random.default_rng(3)
+    begun, took = random.uniform(0, 1e6, 40_000), random.normal(100, 8, 40_000)
+    step = 2596 / 100
+    stepped = np.floor(np.floor((begun + took) / step) * step) - np.floor(np.floor(begun / step) * step)
+    assert abs(np.median(stepped) - 100) > 3
+    assert np.median(spread(stepped)) == pytest.approx(100, abs=2)
+    assert np.sort(spread(stepped)).mean() == pytest.approx(stepped.mean(), abs=0.1)
+
+
+@pytest.mark.parametrize("ticks", [np.random.default_rng(4).normal(100, 8, 4000).astype(np.int64), np.array([26] * 100), np.zeros(0)])
+def test_samples_of_a_clock_that_counts_singly_stay_as_they_are(ticks):
+    assert (spread(ticks) == ticks).all()
