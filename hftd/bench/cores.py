@@ -4,11 +4,11 @@
     line_walk            the same, the next line of WALK each time, as a ring goes through its slots
     ring_round_trip      a 64-byte record through two rings of WALK slots        (limit: line_walk)
     ring_one_way         half of it
-    ring_stream          core A ──records──▶ core B      published by 16, taken by GATHER    (limit: bare lines)
+    ring_stream          core A ──records──▶ core B      published by 16, taken by GATHER (limit: bare lines)
     ring_stream_slots    the same, each record seen in its slot as soon as it is there, given back in batches
 
-A line that both cores have in their first-level caches goes back and forth in two thirds of the time of one that has been out of them
-since its last turn; a ring of more than some dozen slots is of the second kind. A reader at the writer's heels costs both: it takes
+A line that stays in both first-level caches goes back and forth in two thirds of the time of one that has been out of them since;
+a ring of more than some dozen slots is of the second kind. A reader at the writer's heels costs both: it takes
 the lines that are about to be written. Who takes GATHER at a time streams two to three times as fast.
 
 Lines and rings are measured in turn, round by round, so that a change of the machine's mood meets both. Loops run in a forked child

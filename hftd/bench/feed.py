@@ -5,8 +5,8 @@
 
 Everything takes turns, round after round, so that a busy minute is everybody's: hftd, the packages of PyPI that are installed
 (`rivals.py`), and any program given with --beside, which is handed the file and prints lines that end in `min NS med NS`. Figures
-are ns a message: the least and the median over the rounds. --scale adds the cost as live orders and instruments grow, --stores the
-order stores that were tried (`stores.py`).
+are ns a message: the least and the median over the rounds. --scale adds the cost as live orders and instruments grow, and in
+packets instead of long runs; --stores the order stores that were tried (`stores.py`).
 """
 
 import contextlib
@@ -29,7 +29,8 @@ import numpy as np
 from hftd.bench import host as hosts
 from hftd.bench.registry import BenchError
 from hftd.bench.rivals import PYTHON_MESSAGES, RIVALS, first
-from hftd.core.memory import address, block, records, set_span
+from hftd.core.jit import hot
+from hftd.core.memory import address, block, load16, records, set_span, swap16
 from hftd.feed.build import Build, private_tables
 from hftd.feed.replay import Replay
 from hftd.sim.day import Market
@@ -44,6 +45,8 @@ LIVE_SCALE = ((10_000, 100), (100_000, 100), (1_000_000, 1000), (10_000_000, 100
 """Live orders, and over how many instruments."""
 INSTRUMENT_SCALE = (1, 10, 100, 1000, 10_000)
 INSTRUMENT_LIVE = 100_000
+PACKET_SCALE = (1, 3, 10, 40)
+"""Messages of a packet, of the 1,000,000 live orders of 1,000 instruments."""
 FIGURE = re.compile(r"^(?P<name>.*?)\s+min\s+(?P<min>[0-9.]+)\s+med\s+(?P<med>[0-9.]+)")
 
 
@@ -149,9 +152,23 @@ def references(replay: Replay) -> int:
 # ---------------------------------------------------------------- scale
 
 
-def cost(symbols: int, live: int, messages: int) -> tuple[float, int]:
+@hot
+def apply_packets(agent, at, end, seq, per):
+    """Apply framed messages as packets of `per` messages would bring them; return how many they were."""
+    done = 0
+    while at < end:
+        first, count = at, 0
+        while at < end and count < per:
+            at += 2 + swap16(load16(at))
+            count += 1
+        done += apply_run(agent, first, at, seq + done)
+    return done
+
+
+def cost(symbols: int, live: int, messages: int, per: int = 0) -> tuple[float, int]:
     """Return (ns a message, live orders) of a synthetic market with about `live` orders in all its books.
 
+    per: messages of a packet; 0: all in one run.
     The books are filled first; then messages are made and applied in stretches, and only the applying is timed: the median stretch.
     """
     each = max(live // symbols, 1)
@@ -165,10 +182,12 @@ def cost(symbols: int, live: int, messages: int) -> tuple[float, int]:
     while int(market.state["filled"]) < int(market.state["fill"]):
         seq += int(apply_run(build.agent, at, market.run(at, at + len(buffer), 1 << 19), seq))
     took = []
+    if per:
+        apply_packets(build.agent, at, at, seq, per)      # compiled
     for _ in range(max(messages >> 18, 1)):
         end = market.run(at, at + len(buffer), 1 << 18)
         begun = time.perf_counter_ns()
-        count = int(apply_run(build.agent, at, end, seq))
+        count = int(apply_packets(build.agent, at, end, seq, per) if per else apply_run(build.agent, at, end, seq))
         took.append((time.perf_counter_ns() - begun) / count)
         seq += count
     wrong = [name for name in ("unknown_refs", "duplicate_refs", "crossed", "locked", "orders_full", "levels_full", "slots_full")
@@ -179,15 +198,16 @@ def cost(symbols: int, live: int, messages: int) -> tuple[float, int]:
 
 
 def scale(progress: Callable[[str], None], quick: bool = False) -> list[dict[str, Any]]:
-    """Return the cost per message as live orders grow, and as instruments do."""
+    """Return the cost per message as live orders grow, as instruments do, and in packets of so many messages."""
     found = []
     live_rows = LIVE_SCALE[:1] if quick else LIVE_SCALE
-    sets = [("live orders", live, symbols) for live, symbols in live_rows]
-    sets += [("instruments", INSTRUMENT_LIVE, symbols) for symbols in (INSTRUMENT_SCALE[:2] if quick else INSTRUMENT_SCALE)]
-    for what, live, symbols in sets:
-        progress(f"{live:,} live orders, {symbols:,} instruments")
-        ns, now = cost(symbols, live, 1 << 18 if quick else SCALE_MESSAGES)
-        found.append({"grows": what, "live_orders": now, "instruments": symbols, "ns": round(ns, 1)})
+    sets = [("live orders", live, symbols, 0) for live, symbols in live_rows]
+    sets += [("instruments", INSTRUMENT_LIVE, symbols, 0) for symbols in (INSTRUMENT_SCALE[:2] if quick else INSTRUMENT_SCALE)]
+    sets += [("packet", *LIVE_SCALE[0 if quick else 2], per) for per in (PACKET_SCALE[:2] if quick else PACKET_SCALE)]
+    for what, live, symbols, per in sets:
+        progress(f"{live:,} live orders, {symbols:,} instruments{f', packets of {per}' if per else ''}")
+        ns, now = cost(symbols, live, 1 << 18 if quick else SCALE_MESSAGES, per)
+        found.append({"grows": what, "live_orders": now, "instruments": symbols, "packet": per, "ns": round(ns, 1)})
     return found
 
 
@@ -291,8 +311,8 @@ def feed_mode(options) -> int:
     console.print(f"{result['file']}: {result['messages']:,} messages, {rounds} rounds, one core", highlight=False, markup=False)
     console.print(table)
     for row in result.get("scale", ()):
-        console.print(f"{row['live_orders']:>12,} live orders {row['instruments']:>7,} instruments {row['ns']:>8.1f} ns a message",
-                      highlight=False)  # fmt: skip
+        text = f"{row['live_orders']:>12,} live orders {row['instruments']:>7,} instruments {row['ns']:>8.1f} ns a message"
+        console.print(text + (f", in packets of {row['packet']}" if row["packet"] else ""), highlight=False)
     for row in result.get("stores", ()):
         taken = f"{row['ns']:.1f} ns a message" if row["ns"] is not None else row["note"]
         console.print(f"store {row['store']:8} {row['mib']:>7,} MiB  {taken}", highlight=False)

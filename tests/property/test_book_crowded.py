@@ -14,7 +14,7 @@ SYMBOLS = {locate: f"S{locate}" for locate in range(1, 9)}
 
 
 @pytest.mark.skipif(is_child(), reason="tens of thousands of messages")
-@pytest.mark.parametrize("run", [13, 100_000])
+@pytest.mark.parametrize("run", [2, 13, 100_000])
 def test_a_crowded_store_makes_the_books_of_the_naive_twin(run):
     rng = random.Random(run)
     live, messages, ref = [], [itch.directory(locate, name) for locate, name in SYMBOLS.items()], 0

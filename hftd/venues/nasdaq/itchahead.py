@@ -12,10 +12,12 @@ Six looks at each message, STAGE messages apart, each fetching what the last one
 What a message is, is a coin toss, so the first four do not branch on it: they choose addresses, and where there is nothing to fetch
 they ask for a line that is there already. Nothing they read is believed: a message that comes in between may change it, and then a
 line was fetched for nothing. What counts is that no load of a message's own turn has to wait: one that does costs as much as five
-messages. Asking one message after the other matters, too: groups of 8 to 32, looked at and then applied, took a sixth longer.
+messages.
 
-The lines go to the second-level cache only, where three times as many may be under way as in the first; from there the next look,
-or the message's turn, has them in a few cycles. Looking is a call of its own: runs that do not look ahead do not pay for it.
+In a long run one message is looked at for each that has its turn (`look`); groups, looked at and then applied, took a sixth longer.
+In a packet the first message should not wait for what the last one needs: GROUP messages at a time (`look_at_group`). Lines go to
+the second-level cache only, where three times as many may be under way as in the first; from there the next look, or the message's
+turn, has them in a few cycles. Looking is a call of its own: runs that do not look ahead do not pay for it.
 """
 
 from hftd.core.apart import apart
@@ -38,6 +40,10 @@ LOOKED = 6 * STAGE
 LOOK_MASK = LOOKS - 1
 LONGEST = 2 + add_order_mpid_dtype.itemsize
 """Bytes of the longest framed message about an order."""
+GROUP = 12
+"""Messages of a short run that are looked at together: the first of them has to wait for it."""
+LONG, SHORT = 4096, 3 * LONGEST
+"""Bytes of a run from which on it is long (no packet is), and up to which looking gains nothing."""
 BOTH = DOES_ADD | DOES_TAKE
 
 HEAD_BYTES, RESTING_BYTES, BOOK_BYTES = head_dtype.itemsize, resting_dtype.itemsize, book_dtype.itemsize
@@ -150,7 +156,7 @@ def look_sixth(t, ahead):
 
 @hot
 def look(agent, far, end, k):
-    """Look at the message framed at `far`, number k of the run, and again at those before it. Returns where the next one is."""
+    """Look at the message framed at `far`, number k of a long run, and again at those before it. Returns where the next one is."""
     apart()
     t = tables(agent.engine)
     listing, kinds, looks = span(agent.listed), span(agent.kinds), span(agent.looks)
@@ -161,3 +167,23 @@ def look(agent, far, end, k):
     look_fifth(t, row(looks, (k - 4 * STAGE) & LOOK_MASK, look_dtype))
     look_sixth(t, row(looks, (k - 5 * STAGE) & LOOK_MASK, look_dtype))
     return far
+
+
+@hot
+def look_at_group(agent, at, end):
+    """Look at the next GROUP messages of a short run, as often as they need, before the first of them has its turn."""
+    apart()
+    t = tables(agent.engine)
+    listing, kinds, looks = span(agent.listed), span(agent.kinds), span(agent.looks)
+    seen = 0
+    while at + LONGEST <= end and seen < GROUP:
+        at = look_first(t, listing, kinds, row(looks, seen, look_dtype), at, end)
+        seen += 1
+    for i in range(seen):
+        look_second(t, row(looks, i, look_dtype))
+    for i in range(seen):
+        look_third(t, row(looks, i, look_dtype))
+    for i in range(seen):
+        look_fourth(agent, t, row(looks, i, look_dtype))
+    for i in range(seen):
+        look_fifth(t, row(looks, i, look_dtype))
