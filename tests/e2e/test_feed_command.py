@@ -192,3 +192,26 @@ def _tshark_reads(file, told) -> None:
         stamps = [float(row[3]) for row in rows if row[2] == port]
         assert stamps == sorted(stamps) and abs(stamps[-1] - time.time()) < 120
     assert {row[4] for row in rows} == {"1"}
+
+
+def test_a_synthetic_market_goes_through_both_lines_without_an_error_and_is_the_same_again():
+    asked = ("synthetic", "--messages", "20000", "--symbols", "20", "--live", "50", "--seed", "4", "--book", "S1")
+    told, again = facts_of(*asked), facts_of(*asked)
+    assert told["messages"] == 20_000 + 4 * 20 + 6 and told["state"] == "LIVE" and told["instruments"] == 20
+    assert not any(told["errors"].values()) and not any(told["gaps"].values())
+    assert told["lines"]["a"]["first"] == told["lines"]["b"]["duplicates"] == told["lines"]["a"]["packets"] > 0
+    assert told["books"] == again["books"] and told["counts"] == again["counts"] and told["books"][0]["bids"]
+    assert told["books"] != facts_of(*asked[:8], "5", *asked[9:])["books"]
+    memory = told["resident_mib"]
+    assert memory["end"] <= memory["middle"] + 2
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("--messages", "0"), "--messages: must be 1 to"),
+    (("--symbols", "20000"), "--symbols: must be 1 to 16,384, was 20,000"),
+    (("--symbols", "16000", "--live", "5000"), "--symbols times --live: at most 16,777,216 live orders"),
+    (("--pace", "2"), "feed synthetic: --pace and --rate are for recordings"),
+])  # fmt: skip
+def test_a_synthetic_market_that_cannot_be_is_one_line(arguments, words):
+    child = hftd("feed", "synthetic", *arguments)
+    assert child.returncode == 1 and words in child.stderr and len(child.stderr.splitlines()) == 1, child.stderr
