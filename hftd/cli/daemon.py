@@ -101,6 +101,7 @@ def start(options) -> int:
         def trading(why: str) -> None:
             say(f"hftd: trading, layout {placement.layout} ({why})")
             _say_memory(config)
+            _say_positions(config)
 
         return Supervisor(config, lock, on_ready=trading).run()
     read_end, write_end = os.pipe()
@@ -128,6 +129,7 @@ def start(options) -> int:
     if word == "ready":
         say(f"hftd: {config.daemon.name} is trading (pid {pid}), layout {placement.layout}: {text}")
         _say_memory(config)
+        _say_positions(config)
         return 0
     complain(text or f"the supervisor ended; see {log_dir(config) / 'supervisor.log'}")
     return 1
@@ -142,6 +144,21 @@ def _say_memory(config) -> None:
     words = segment.attach(segment.full_name(config.daemon.name, "control"), control.parts(), read_only=True)
     for line in at_start(config, words):
         say(f"hftd: memory: {line}")
+
+
+def _say_positions(config) -> None:
+    """Say what the day begins with, and what the last one left that it does not begin with."""
+    from hftd.cli.main import complain, say
+    from hftd.control.status import carried
+    from hftd.risk import ledger
+    from hftd.shm import map as shared
+
+    facts = carried(*shared.attach(config.daemon.name))
+    if facts["held"] or facts["file"]:
+        say(f"hftd: trading day {facts['day']}: {facts['held']} positions held, {facts['opening']} of them the opening's"
+            f"{' from ' + facts['file'] if facts['file'] else ''}")  # fmt: skip
+    if told := ledger.not_carried(config):
+        complain(told)
 
 
 def _tell(pipe: int, text: str) -> None:

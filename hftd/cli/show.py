@@ -1,4 +1,7 @@
-"""status, book, orders, positions: look at a running daemon. Reads shared memory, asks nobody."""
+"""status, book, orders, positions: look at a running daemon. Reads shared memory, asks nobody.
+
+Positions are to be had of a stopped one, too: from its ledger.
+"""
 
 import json
 import time
@@ -19,14 +22,20 @@ def add(commands) -> None:
     parser.add_argument("--levels", type=int, default=10)
     parser.add_argument("--json", action="store_true")
     parser.set_defaults(run=book)
-    for what, text in (("orders", "orders, newest first"), ("positions", "positions and P&L by instrument")):
-        parser = commands.add_parser(what, help=text)
-        name_argument(parser)
-        parser.add_argument("--json", action="store_true")
-        if what == "orders":
-            parser.add_argument("--open", action="store_true", help="open orders only")
-            parser.add_argument("--limit", type=int, default=50)
-        parser.set_defaults(run=orders if what == "orders" else positions)
+    parser = commands.add_parser("orders", help="orders, newest first")
+    name_argument(parser)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--open", action="store_true", help="open orders only")
+    parser.add_argument("--limit", type=int, default=50)
+    parser.set_defaults(run=orders)
+    parser = commands.add_parser("positions", help="positions and P&L of the trading day by instrument, running or stopped")
+    which = parser.add_mutually_exclusive_group()
+    name_argument(which)
+    which.add_argument("-c", "--config", default="", metavar="FILE",
+                       help="the instance of this configuration; where it does not run, what its last ledger holds")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="shares; prices and amounts in currency units")
+    parser.add_argument("--save", default="", metavar="FILE", help="write what is held as the next day's risk.positions")
+    parser.set_defaults(run=positions)
 
 
 def _attach(options):
@@ -65,6 +74,7 @@ def render_status(facts: dict, before: dict | None = None) -> None:
         f"[bold]{facts['name']}[/] {facts['state']}{killed}  layout {facts['layout']}, up {facts['uptime_s']:g} s, "
         f"session {'up' if facts['session_up'] else 'DOWN'}, shared memory {facts['shared_memory_mib']} MiB"
     )
+    render_carried(facts["positions"])
     old = {row["agent"]: row for row in (before or {}).get("agents", [])}
     rows = []
     for row in facts["agents"]:
@@ -98,6 +108,20 @@ def render_status(facts: dict, before: dict | None = None) -> None:
     table("rings", ("ring", "records", "capacity", "found full", "slowest behind"), lagging)
     if facts["errors"]:
         table("errors", ("agent", "error", "a", "b", "count"), [tuple(row.values()) for row in facts["errors"]], left=2)
+
+
+def render_carried(facts: dict) -> None:
+    """Print the trading day, and what its positions rest on."""
+    from rich.markup import escape
+
+    from hftd.cli.tables import console
+
+    opening = f"{facts['opening']} opening from {facts['file']}" if facts["file"] else f"{facts['opening']} opening"
+    line = f"trading day {facts['day'] or '-'}: {facts['held']} positions, {opening}"
+    console.print(escape(line))
+    if facts["not_announced"]:
+        said = f"held, and not announced by the venue: {', '.join(facts['not_announced'])}"
+        console.print(f"[yellow]{escape(said)}[/]", soft_wrap=True)
 
 
 def render_placement(facts: dict) -> None:
@@ -179,26 +203,59 @@ def orders(options) -> int:
 
 
 def positions(options) -> int:
-    """Print risk's positions, marked at the mid."""
-    from hftd.cli.main import say
-    from hftd.control.status import positions as read
+    """Print risk's positions of the trading day, marked at the mid, and save what is held where that is asked for."""
+    from pathlib import Path
 
-    _, memory = _attach(options)
-    rows = read(memory)
+    from hftd.cli.main import say
+    from hftd.control import status as read
+    from hftd.risk import ledger, opening
+    from hftd.venues.nasdaq.trading_day import day_text
+
+    facts, memory = _ledger(options)
+    if memory is not None:
+        facts, rows = ledger.snapshot(memory), read.positions(memory)
+    else:
+        rows = read.closed_positions(facts)
     if options.json:
         say(json.dumps(rows))
-        return 0
-    render_positions(rows)
+    elif not options.save:
+        render_positions(rows, f"positions of {day_text(facts['day'])}" + ("" if memory is not None else ", stopped"))
+    if options.save:
+        held = ledger.closing(facts)
+        opening.write(Path(options.save), facts["day"], held)
+        if not options.json:
+            say(f"hftd: {options.save}: close of {day_text(facts['day'])}, {len(held)} symbols held; name it in risk.positions")
     return 0
 
 
-def render_positions(rows: list[dict]) -> None:
+def _ledger(options):
+    """Return (the ledger on disk, None) of a stopped instance that `-c` names, else (None, the running one's memory)."""
+    from hftd.control.config import load
+    from hftd.errors import HftdError
+    from hftd.risk import ledger
+    from hftd.shm import map as shared
+    from hftd.shm.segment import existing
+
+    if options.config:
+        config = load(options.config)
+        name = config.daemon.name
+        if not any(entry.split(".")[1] == name and entry.endswith(".control") for entry in existing()):
+            facts = ledger.read(config)
+            if facts is None:
+                raise HftdError(f"{name} does not run, and there is no {ledger.path_of(config)}: it has not traded, or its state "
+                                "lies elsewhere: daemon.state_dir, or $STATE_DIRECTORY as its service has it")  # fmt: skip
+            return facts, None
+        return None, shared.attach(name)[1]
+    return None, _attach(options)[1]
+
+
+def render_positions(rows: list[dict], title: str = "positions") -> None:
     """Print positions as a table with a total."""
     from hftd.cli.tables import money, table
 
     total = sum(row["pnl"] for row in rows)
-    counts = ("position", "bought", "sold", "orders", "fills")
+    counts = ("position", "opening", "bought", "sold", "orders", "fills")
     body = [(row["symbol"], *(row[key] for key in counts), money(row["mark"]), money(row["pnl"])) for row in rows]
     orders, fills = (sum(row[key] for row in rows) for key in ("orders", "fills"))
-    body.append(("total", "", "", "", orders, fills, "", money(total)))
-    table("positions", ("symbol", "position", "bought", "sold", "orders", "fills", "mark", "P&L"), body)
+    body.append(("total", "", "", "", "", orders, fills, "", money(total)))
+    table(title, ("symbol", *counts, "mark", "P&L"), body)

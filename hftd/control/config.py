@@ -157,6 +157,8 @@ class Risk:
     self_cross: bool = key(True, "deny orders that would trade with our own resting orders")
     on_breaker: str = key("resume", "what a market-wide circuit breaker does: resume: no new risk in an instrument until the venue "
                           "resumes it; kill: the kill switch as well, until a person lifts it", choices=("resume", "kill"))
+    positions: str = key("", "CSV file of what is held before the day's first trade, relative to this file; empty: nothing "
+                         "(`hftd positions --save` writes it)")  # fmt: skip
     instrument: dict[str, Any] = key({}, "limits of one instrument: [risk.instrument.AAPL] order_qty_max = 100")
 
 
@@ -254,7 +256,7 @@ def build(data: dict, name: str = "configuration") -> Config:
     """Check a configuration given as nested dicts, and return it. Raises ConfigError."""
     for section in data:
         if section not in SECTIONS:
-            raise ConfigError(f"{name}: [{section}]: unknown section; {_nearest(section, SECTIONS)}")
+            raise ConfigError(f"{name}: [{section}]: unknown section; {nearest(section, SECTIONS)}")
     made: dict[str, Any] = {}
     for section, kind in SECTIONS.items():
         if section == "strategy":
@@ -276,7 +278,7 @@ def _section(kind: type, data: Any, where: str) -> Any:
     values = {}
     for name, value in data.items():
         if name not in known:
-            raise ConfigError(f"{where}.{name}: unknown key; {_nearest(name, known)}")
+            raise ConfigError(f"{where}.{name}: unknown key; {nearest(name, known)}")
         values[name] = _value(known[name], value, f"{where}.{name}")
     return kind(**values)
 
@@ -316,7 +318,8 @@ def _items(item: dataclasses.Field, value: list, where: str) -> None:
         raise ConfigError(f"{where}: {twice!r} stands twice")
 
 
-def _nearest(name: str, known: Any) -> str:
+def nearest(name: str, known: Any) -> str:
+    """Return a hint for a name that is not known: the one it looks like, else all there are."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
 
@@ -353,7 +356,7 @@ def _cross_checks(config: Config, name: str) -> None:
         for limit, value in row.items():
             if limit not in RISK_PER_INSTRUMENT:
                 reason = "holds for the whole account" if limit in fields else "unknown limit"
-                raise ConfigError(f"{where}.{limit}: {reason}; {_nearest(limit, RISK_PER_INSTRUMENT)}")
+                raise ConfigError(f"{where}.{limit}: {reason}; {nearest(limit, RISK_PER_INSTRUMENT)}")
             row[limit] = _value(fields[limit], value, f"{where}.{limit}")
     _check_roles(config, name)
     if not re.fullmatch(r"[ -~]{1,6}", config.gateway.username):
@@ -366,12 +369,12 @@ def _check_roles(config: Config, name: str) -> None:
     for role, row in config.placement.role.items():
         where = f"{name}: placement.role.{role}"
         if role not in known:
-            raise ConfigError(f"{where}: no such role; {_nearest(role, known)}")
+            raise ConfigError(f"{where}: no such role; {nearest(role, known)}")
         if not isinstance(row, dict):
             raise ConfigError(f"{where}: must be a table of keys, was {row!r}")
         for what, value in row.items():
             if what not in fields:
-                raise ConfigError(f"{where}.{what}: unknown key; {_nearest(what, fields)}")
+                raise ConfigError(f"{where}.{what}: unknown key; {nearest(what, fields)}")
             row[what] = _value(fields[what], value, f"{where}.{what}")
 
 
@@ -410,7 +413,7 @@ def _check_symbols(symbols: list[str], config: Config, where: str) -> None:
         if not re.fullmatch(r"[!-~]{1,8}", symbol):
             raise ConfigError(f"{where}: {symbol!r} must be 1 to 8 characters without spaces")
         if known and symbol not in known:
-            raise ConfigError(f"{where}: {symbol} is not in universe.symbols; {_nearest(symbol, known)}")
+            raise ConfigError(f"{where}: {symbol} is not in universe.symbols; {nearest(symbol, known)}")
 
 
 def to_json(config: Config) -> str:

@@ -183,10 +183,10 @@ class Session:
                 self._sample_memory(memory)
                 if terminal:
                     found = counters(self.config, memory)
-                    gateway = positions(memory, "orders")
+                    gateway = memory["orders"]["positions"]
                     sys.stderr.write(
                         f"\r{now - begun:5.1f} s  {found['feed'].get('messages', 0):>10,} messages  "
-                        f"{sum(row['orders'] for row in gateway):>7,} orders  {sum(row['fills'] for row in gateway):>7,} fills "
+                        f"{int(gateway['orders'].sum()):>7,} orders  {int(gateway['fills'].sum()):>7,} fills "
                     )
                     sys.stderr.flush()
             if wait_gone(self.daemon, 0):

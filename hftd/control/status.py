@@ -13,6 +13,7 @@ from hftd.core.fixed import PRICE_SCALE, to_text
 from hftd.gateway import memory as gateway_memory
 from hftd.msg.enums import AgentState, BookState, LogCode, Reason, RunState, TradingState
 from hftd.msg.records import INSTRUMENT_SHORT_RESTRICTED, quote_dtype
+from hftd.risk import ledger
 from hftd.shm import map as shared
 from hftd.shm import ring
 from hftd.shm.control import REHEARSED_TEXT
@@ -20,6 +21,7 @@ from hftd.shm.counters import values
 from hftd.shm.errlog import ROWS
 from hftd.shm.histogram import percentiles
 from hftd.venues.nasdaq.itch50 import symbol_to_text
+from hftd.venues.nasdaq.trading_day import day_text
 
 POINTS = (50.0, 90.0, 99.0, 99.9, 99.99)
 COUNTED = {"market": "feed", "risk": "risk", "orders": "gateway", "recorder": "recorder"}
@@ -40,6 +42,7 @@ def snapshot(config: Config, memory: shared.Memory) -> dict[str, Any]:
         "session_up": bool(run["session_up"]),
         "killed": bool(run["kill"]),
         "agents": [_agent(config, memory, role, index, name, clock, now) for role, index, name in shared.agents(config)],
+        "positions": carried(config, memory),
         "counters": counters(config, memory),
         "latency_ns": latencies(memory, clock),
         "rehearsal": rehearsals(config, memory),
@@ -158,37 +161,71 @@ def symbols(memory: shared.Memory) -> list[str]:
     return [symbol_to_text(int(value)) if value else "" for value in memory["market"]["instruments"]["symbol"]]
 
 
-def positions(memory: shared.Memory, segment: str = "risk") -> list[dict[str, Any]]:
-    """Return the instruments that traded or have orders: quantities, cash, average prices and P&L marked at the mid.
+def carried(config: Config, memory: shared.Memory) -> dict[str, Any]:
+    """Return the trading day, and what its positions rest on: the file, symbols held, those not announced by the venue."""
+    day, kept = int(memory["risk"]["account"][0]["day"]), memory["risk"]["carried"]
+    waiting = kept["symbol"][(kept["symbol"] != 0) & (kept["row"] == 0)]
+    return {
+        "day": day_text(day) if day else "",
+        "file": config.risk.positions,
+        "opening": int(np.count_nonzero(kept["opening_qty"])),
+        "held": len(ledger.closing(ledger.snapshot(memory))),
+        "not_announced": [ledger.symbol_text(int(symbol)) for symbol in waiting],
+    }
 
-    Cash is in currency units; realised and unrealised together make `pnl`.
+
+def positions(memory: shared.Memory) -> list[dict[str, Any]]:
+    """Return what risk holds and did on its trading day, by instrument, as `position_row` has it, marked at the mid.
+
+    Symbols that are carried and that the venue has not announced stand at the end.
     """
+    day, rows = ledger.snapshot(memory)["instruments"], memory["risk"]["positions"]
     found = []
-    rows = memory[segment]["positions"]
     for instrument, symbol in enumerate(symbols(memory)):
-        row = rows[instrument]
-        if not symbol or not (int(row["orders"]) or int(row["fills"]) or int(row["open_orders"])):
-            continue
-        cell = quote(memory, instrument)
-        bid, ask, last = int(cell["bid_px"]), int(cell["ask_px"]), int(cell["last_px"])
-        mark = (bid + ask) / 2 if bid and ask else last or int(row["last_fill_px"])
-        position = int(row["bought_qty"]) - int(row["sold_qty"])
-        cash = int(row["sold_cash"]) - int(row["bought_cash"])
-        found.append({
-            "symbol": symbol,
-            "position": position,
-            "bought": int(row["bought_qty"]),
-            "sold": int(row["sold_qty"]),
-            "bought_cash": int(row["bought_cash"]),
-            "sold_cash": int(row["sold_cash"]),
-            "orders": int(row["orders"]),
-            "fills": int(row["fills"]),
-            "open_orders": int(row["open_orders"]),
-            "mark": mark / PRICE_SCALE,
-            "cash": cash / PRICE_SCALE,
-            "pnl": round((cash + position * mark) / PRICE_SCALE, 4),
-        })  # fmt: skip
-    return found
+        open_orders = int(rows["open_orders"][instrument])
+        figures = day.pop(symbol, dict.fromkeys(ledger.FIGURES, 0))
+        if symbol and (open_orders or _matters(figures)):
+            cell = quote(memory, instrument)
+            bid, ask, last = int(cell["bid_px"]), int(cell["ask_px"]), int(cell["last_px"])
+            mark = (bid + ask) / 2 if bid and ask else last or figures["mark_px"] or int(rows["last_fill_px"][instrument])
+            found.append(position_row(symbol, figures, mark, open_orders))
+    return found + [position_row(symbol, figures, figures["mark_px"]) for symbol, figures in day.items() if _matters(figures)]
+
+
+def closed_positions(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the same of a ledger on disk (`ledger.read`), marked at what it was last valued at."""
+    rows = sorted(facts["instruments"].items())
+    return [position_row(symbol, figures, figures["mark_px"]) for symbol, figures in rows if _matters(figures)]
+
+
+def _matters(figures: dict[str, int]) -> bool:
+    return any(figures[name] for name in ledger.FIGURES if name != "mark_px")
+
+
+def position_row(symbol: str, figures: dict[str, int], mark: float, open_orders: int = 0) -> dict[str, Any]:
+    """Return one symbol's day. Quantities are shares; prices (`opening_px`, `mark`) and amounts are in currency units, all of them.
+
+    position = opening + bought - sold; pnl = cash - opening * opening_px + position * mark. figures: ledger.FIGURES, and `mark`,
+    in the venue's scale.
+    """
+    opening, opening_cash, held = figures["opening_qty"], figures["opening_cash"], ledger.net(figures)
+    cash = figures["sold_cash"] - figures["bought_cash"]
+    return {
+        "symbol": symbol,
+        "position": held,
+        "opening": opening,
+        "opening_px": round(opening_cash / opening / PRICE_SCALE, 8) if opening else 0.0,
+        "bought": figures["bought_qty"],
+        "sold": figures["sold_qty"],
+        "bought_cash": figures["bought_cash"] / PRICE_SCALE,
+        "sold_cash": figures["sold_cash"] / PRICE_SCALE,
+        "orders": figures["orders"],
+        "fills": figures["fills"],
+        "open_orders": open_orders,
+        "mark": mark / PRICE_SCALE,
+        "cash": cash / PRICE_SCALE,
+        "pnl": round((cash - opening_cash + held * mark) / PRICE_SCALE, 4),
+    }
 
 
 def trading_words(memory: shared.Memory, instrument: int) -> str:

@@ -42,7 +42,7 @@ from hftd.feed.setup import FeedAgent
 from hftd.gateway.setup import GatewayAgent
 from hftd.msg.enums import AgentState, LogCode, Role, RunState
 from hftd.recorder.setup import RecorderAgent
-from hftd.risk import kill
+from hftd.risk import kill, ledger
 from hftd.risk.setup import RiskAgent
 from hftd.shm import map as shared
 from hftd.shm import pauses, ring, segment
@@ -139,6 +139,7 @@ class Supervisor:
             self.run_words["layout"] = LAYOUTS.index(self.placement.layout)
             self.run_words["strategies"] = sum(row.enabled for row in self.config.strategy)
             kill.load_latch(self.config, self.memory)
+            ledger.begin(self.config, self.memory)
             server = Server(run_dir(self.config) / "control.sock")
             gc.collect()
             gc.freeze()

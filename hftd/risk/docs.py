@@ -44,6 +44,7 @@ def memory_map() -> str:
     """Return the layouts of the segment `risk`."""
     kinds = (("account", memory.account_dtype), ("limits", memory.limits_dtype), ("exposures", memory.exposure_dtype),
              ("strategies", memory.strategy_row_dtype), ("orders", memory.risk_order_dtype), ("undo", memory.undo_dtype),
+             ("carried", memory.carried_dtype),
              )  # fmt: skip
     return "```\n" + "\n\n".join(describe(kind, name) for name, kind in kinds) + "\n```"
 

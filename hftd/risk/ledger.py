@@ -1,10 +1,15 @@
-"""The day's positions and loss, kept on disk, so that a restart on the same day has used up the same part of its budget.
+"""The day's positions and loss, kept on disk: a restart on the same day goes on, and the end of the day begins the next one.
 
-`state_dir/risk.json` holds, for the UTC day, each instrument's net shares and cash, the price they were last valued at, and
-whether the loss limit was reached. The recorder writes it (once a second when something changed, and at the end), never a hot
-process. Risk takes it up when it starts on fresh memory: as *carried* shares and cash, apart from `positions`, which count this
-run alone and are compared with the exchange's ledger. Another day's file is ignored; one that cannot be read is an error that a
-person must look at.
+`state_dir/risk.json` holds, for one trading day, by symbol: the shares and cash the day began with (opening.py), what was bought
+and sold since, the price it was last valued at; and whether the loss limit was reached. `begin` takes it up before any role starts,
+into `carried` in risk's segment; the recorder writes it (once a second when something changed, and at the end), never a hot
+process. `positions` count one run alone and are compared with the exchange's ledger; carried and positions together are the day's.
+
+The day is the venue's, not UTC's (venues/nasdaq/trading_day.py): that of the daemon's start, for all that this daemon does. An
+earlier day's ledger is put aside as `risk.last.json`; one that cannot be read is an error that a person must look at.
+
+What a day begins with is the file's word, not the last ledger's: over night shares are split, lent and moved. The ledger is there
+to contradict a file that is not the end of the last day's.
 
 Honest limits: it is what risk knew; where the venue did something after our end, only the venue's word tells (reconciliation).
 """
@@ -18,9 +23,18 @@ from typing import Any
 import numpy as np
 
 from hftd.control.config import Config, state_dir
+from hftd.core import clock as clocks
 from hftd.errors import HftdError
+from hftd.risk import opening
+from hftd.risk.memory import FIGURES
+from hftd.risk.opening import Opening
+from hftd.venues.nasdaq.trading_day import day_number, day_text, trading_day
 
-DAY_NS = 86_400_000_000_000
+TRADED = ("bought_qty", "sold_qty", "bought_cash", "sold_cash", "fills", "orders")
+"""What carried and positions both count."""
+
+TRIES = 50
+"""How often a reader tries to see positions that no report is just changing."""
 
 
 class LedgerError(HftdError):
@@ -32,9 +46,9 @@ def path_of(config: Config) -> Path:
     return state_dir(config) / "risk.json"
 
 
-def today(utc_ns: int | None = None) -> int:
-    """Return the number of the UTC day."""
-    return (time.time_ns() if utc_ns is None else utc_ns) // DAY_NS
+def last_path(config: Config) -> Path:
+    """Return where the ledger of the last day before this one was put."""
+    return state_dir(config) / "risk.last.json"
 
 
 def symbol_text(value: int) -> str:
@@ -42,49 +56,178 @@ def symbol_text(value: int) -> str:
     return int(value).to_bytes(8, "little", signed=True).decode("ascii", "replace").strip(" \0")
 
 
+# ---------------------------------------------------------------- the beginning of a run
+
+
+def begin(config: Config, memory) -> None:
+    """Take up the day's ledger, or begin the day with the file of positions. Called before any role starts.
+
+    Raises LedgerError and PositionsError: then nothing was changed, in memory or on disk.
+    """
+    day = trading_day(int(memory["control"]["run"][0]["epoch"]) or time.time_ns())
+    found = read(config)
+    given = opening.load(config) if config.risk.positions else None
+    rows = _rows(config, day, found, given)
+    table = memory["risk"]["carried"]
+    if len(rows) > len(table):
+        raise LedgerError(f"{path_of(config)}: holds {len(rows)} symbols, there is room for {len(table)}; raise universe.max")
+    same = found is not None and found["day"] == day
+    if found and not same:
+        _write(last_path(config), found, durable=True)
+    for at, (symbol, row) in enumerate(sorted(rows.items())):
+        table[at]["symbol"] = int.from_bytes(symbol.encode().ljust(8), "little", signed=True)
+        for name in FIGURES:
+            table[at][name] = row[name]
+    account = memory["risk"]["account"][0]
+    account["loss_latched"] = clocks.now_ticks() if same and found and found["loss_latched"] else 0
+    account["day"] = day
+    save(config, memory, durable=True)
+
+
+def _rows(config: Config, day: int, found: dict[str, Any] | None, given: Opening | None) -> dict[str, dict[str, int]]:
+    """Return what is carried into this run. found: the ledger on disk; given: the file. Raises LedgerError where they cannot be."""
+    of = {path_of(config): found["day"]} if found else {}
+    if given and given.close is not None:
+        of[given.path] = given.close
+    for path, then in of.items():
+        if then > day:
+            raise LedgerError(f"{path}: is of {day_text(then)}, still to come: today is {day_text(day)}; set the clock, or move it")
+    if found is None or found["day"] != day:
+        if given is None:
+            return {}
+        if found:
+            _check_follows(config, given, found)
+        return {symbol: _opened(None, given, symbol) for symbol in given.shares}
+    rows = found["instruments"]
+    if given is None or given.close == day:       # saved on this day: it is for the next, its trades are in the ledger
+        return rows
+    rows = {symbol: {**row, "opening_qty": 0, "opening_cash": 0} for symbol, row in rows.items()}
+    return rows | {symbol: _opened(rows.get(symbol), given, symbol) for symbol in given.shares}
+
+
+def _opened(row: dict[str, int] | None, given: Opening, symbol: str) -> dict[str, int]:
+    """Return a symbol's figures with what the file says it began the day with."""
+    row, qty, cash = row or dict.fromkeys(FIGURES, 0), given.shares[symbol], given.cash[symbol]
+    return {**row, "opening_qty": qty, "opening_cash": cash, "mark_px": row["mark_px"] or max(round(cash / qty), 1)}
+
+
+def _check_follows(config: Config, given: Opening, found: dict[str, Any]) -> None:
+    """Refuse a file saved before the last day's end, and one that began that day already. Raises LedgerError."""
+    ended = {symbol: qty for symbol, (qty, _) in closing(found).items()}
+    began = {symbol: row["opening_qty"] for symbol, row in found["instruments"].items() if row["opening_qty"]}
+    differs = sorted(symbol for symbol in {*ended, *given.shares} if ended.get(symbol, 0) != given.shares.get(symbol, 0))
+    if not differs or (given.shares != began if given.close is None else given.close > found["day"]):
+        return
+    what = f"is the close of {day_text(given.close)}" if given.close is not None else "is what that day began with"
+    first = differs[0]
+    raise LedgerError(
+        f"{given.path}: {what}, but {day_text(found['day'])} ended otherwise: {first} {ended.get(first, 0)}, in the file "
+        f"{given.shares.get(first, 0)}; write it anew: hftd positions -c {config.path} --save {given.path}; "
+        f"or, where the file is right, move {path_of(config)} away"
+    )
+
+
+def not_carried(config: Config) -> str:
+    """Return what to tell a person where shares of the last day are not carried into this one, '' where nothing is to tell."""
+    try:
+        found, today = _parsed(last_path(config)), read(config)
+    except LedgerError as error:
+        return str(error)
+    if config.risk.positions or not found or (today and any(row["opening_qty"] for row in today["instruments"].values())):
+        return ""
+    held = {symbol: qty for symbol, (qty, _) in closing(found).items()}
+    if not held:
+        return ""
+    return (f"{day_text(found['day'])} ended with {', '.join(f'{qty} {symbol}' for symbol, qty in sorted(held.items())[:5])}"
+            f"{' and more' if len(held) > 5 else ''}: not carried, since risk.positions names no file")  # fmt: skip
+
+
+# ---------------------------------------------------------------- the day so far
+
+
 def snapshot(memory) -> dict[str, Any]:
-    """Return the day so far: earlier runs and this one together."""
-    risk, market = memory["risk"], memory["market"]
-    positions, exposures = np.array(risk["positions"]), np.array(risk["exposures"])
+    """Return the day so far, out of shared memory: "day", "loss_latched", "instruments": symbol -> FIGURES, in venue scale."""
+    risk, symbols = memory["risk"], memory["market"]["instruments"]["symbol"]
     account = risk["account"][0]
-    rows = {}
-    qty = positions["bought_qty"] - positions["sold_qty"] + exposures["carried_qty"]
-    cash = positions["sold_cash"] - positions["bought_cash"] + exposures["carried_cash"]
-    for at in np.flatnonzero((qty != 0) | (cash != 0)):
-        symbol = symbol_text(market["instruments"]["symbol"][at])
+    kept, positions, exposures = _still(risk)
+    rows = {symbol_text(row["symbol"]): {name: int(row[name]) for name in FIGURES} for row in kept[kept["symbol"] != 0]}
+    moved = np.flatnonzero(np.any([positions[name] != 0 for name in TRADED], axis=0))
+    for at in {*moved.tolist(), *(kept["row"][kept["row"] > 0] - 1).tolist()}:
+        symbol = symbol_text(symbols[at])
         if symbol:
-            rows[symbol] = {"qty": int(qty[at]), "cash": int(cash[at]), "mark_px": int(exposures["mark_px"][at])}
+            row = rows.setdefault(symbol, dict.fromkeys(FIGURES, 0))
+            for name in TRADED:
+                row[name] += int(positions[name][at])
+            row["mark_px"] = int(exposures["mark_px"][at]) or row["mark_px"]
     return {"day": int(account["day"]), "loss_latched": bool(int(account["loss_latched"])), "instruments": rows}
+
+
+def _still(risk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return copies of carried, positions and exposures, taken while no report was half applied (a dead risk's may be)."""
+    account, undo = risk["account"], risk["undo"]
+    for _ in range(TRIES):
+        before = int(account["report_seq"][0]), int(undo["seq"][0])
+        kept, positions, exposures = (np.array(risk[name]) for name in ("carried", "positions", "exposures"))
+        if before[1] != before[0] + 1 and before == (int(account["report_seq"][0]), int(undo["seq"][0])):
+            break
+        time.sleep(0)
+    return kept, positions, exposures
+
+
+def net(row: dict[str, int]) -> int:
+    """Return the shares held: what the day began with, and what was bought less sold since."""
+    return row["opening_qty"] + row["bought_qty"] - row["sold_qty"]
+
+
+def closing(facts: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return symbol -> shares held and their cost in the venue's scale, flat ones left out.
+
+    The cost is by the average of all that was bought (for a short position: sold) on the day, what it began with included.
+    """
+    found = {}
+    for symbol, row in facts["instruments"].items():
+        qty = net(row)
+        sign, side = (1, "bought") if qty > 0 else (-1, "sold")
+        shares = max(sign * row["opening_qty"], 0) + row[f"{side}_qty"]
+        cash = max(sign * row["opening_cash"], 0) + row[f"{side}_cash"]
+        if shares <= 0 or cash <= 0:              # trades of earlier runs that the venue broke: all that is left is the mark
+            shares, cash = 1, max(row["mark_px"], 1)
+        if qty:
+            found[symbol] = (qty, (2 * qty * cash + shares) // (2 * shares))
+    return found
+
+
+# ---------------------------------------------------------------- on disk
 
 
 def save(config: Config, memory, durable: bool = False) -> None:
     """Write the ledger, whole or not at all; `durable`: through to the disk."""
     facts = snapshot(memory)
-    if not facts["day"]:
-        return
-    path = path_of(config)
+    if facts["day"]:
+        _write(path_of(config), facts, durable)
+
+
+def _write(path: Path, facts: dict[str, Any], durable: bool) -> None:
     temporary = path.with_suffix(".new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(json.dumps(facts) + "\n")
+        file.write(json.dumps({**facts, "day": day_text(facts["day"])}) + "\n")
         if durable:
             file.flush()
             os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
-def load(config: Config, day: int) -> dict[str, Any]:
-    """Return the ledger of `day`; an empty one where there is none of that day. Raises LedgerError."""
-    path = path_of(config)
-    empty: dict[str, Any] = {"day": day, "loss_latched": False, "instruments": {}}
+def read(config: Config) -> dict[str, Any] | None:
+    """Return the ledger on disk, of whatever day; None where there is none. Raises LedgerError."""
+    return _parsed(path_of(config))
+
+
+def _parsed(path: Path) -> dict[str, Any] | None:
     try:
         facts = json.loads(path.read_text())
-        if int(facts["day"]) != day:
-            return empty
-        rows = {
-            str(symbol): {key: int(row[key]) for key in ("qty", "cash", "mark_px")} for symbol, row in facts["instruments"].items()
-        }
-        return {"day": day, "loss_latched": bool(facts["loss_latched"]), "instruments": rows}
+        rows = {str(symbol): {name: int(row[name]) for name in FIGURES} for symbol, row in facts["instruments"].items()}
+        return {"day": day_number(facts["day"]), "loss_latched": bool(facts["loss_latched"]), "instruments": rows}
     except FileNotFoundError:
-        return empty
+        return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise LedgerError(f"{path}: cannot be read, and it holds the day's positions and loss: look, then remove it") from None
+        raise LedgerError(f"{path}: cannot be read, and it holds a day's positions and loss: look, then move it away") from None

@@ -1,4 +1,5 @@
-"""What risk keeps in shared memory: limits, exposure, positions and every open order. Risk alone writes it; anybody may read.
+"""What risk keeps in shared memory: limits, exposure, positions and every open order. Risk alone writes it (and, before it
+starts, `ledger.begin`); anybody may read.
 
     limits      one line an instrument: what may be ordered. Written by cold code, read by every check
     exposures   one line an instrument: what an order on it would meet: mark, profit, own best prices, list of open orders
@@ -8,6 +9,7 @@
     strategies  one line a strategy: switched on or off, its last order id, its counts
     orders      every open order (a pool), `buckets` its hash by cl_ord_id
     fills       the fills seen lately, so that none is counted twice
+    carried     by symbol, what is held from before this run: the day's opening position and earlier runs of the day (ledger.py)
     undo        what the report that is being applied changes, as it was before: a crash in its middle is taken back
 
 All of it outlives a crash of the risk process, so the next one takes up where the last one stood (`setup.py`).
@@ -51,8 +53,8 @@ exposure_dtype = layout("exposure", 64, [
     ("own_bid_px", "i8"),                         # no own open buy order is above this; 0: none
     ("own_ask_px", "i8"),                         # no own open sell order is below this; NO_ASK: none
     ("first", "i8"),                              # first of this instrument's open orders; 0: none
-    ("carried_qty", "i8"),                        # shares held from an earlier run of the day (ledger.py)
-    ("carried_cash", "i8"),                       # sold less bought in earlier runs of the day
+    ("carried_qty", "i8"),                        # shares held from before this run (carried_dtype)
+    ("carried_cash", "i8"),                       # sold less bought before this run, the opening position bought at its price
 ])  # fmt: skip
 
 NO_ASK = 1 << 62
@@ -74,11 +76,32 @@ account_dtype = layout("account", 256, [
     ("report_seq", "i8"),                         # reports applied: where a restart goes on
     ("self_cross", "i8"),                         # 1: orders that would trade with our own are denied
     ("cap", "i8"),                                # value of one position at which its sums saturate
-    ("day", "i8"),                                # UTC day number of these positions
+    ("day", "i8"),                                # trading day of these positions, days since 1970-01-01; 0: nobody began one
     ("marked_at", "i8"),                          # next instrument of the sweep that revalues positions
     ("entering", "i8"),                           # row of the order that is being approved; 0: none (a crash in between)
     ("pad", ("i8", (13,))),
 ])  # fmt: skip
+
+carried_dtype = layout("carried", 128, [
+    ("symbol", "i8"),                             # eight ASCII bytes; 0: row is free
+    ("row", "i8"),                                # its instrument plus 1; 0: the venue has not announced it
+    ("opening_qty", "i8"),                        # shares held before the day's first trade
+    ("opening_cash", "i8"),                       # the same times their average price
+    ("bought_qty", "i8"),                         # earlier runs of the day, like position_dtype's
+    ("sold_qty", "i8"),
+    ("bought_cash", "i8"),
+    ("sold_cash", "i8"),
+    ("fills", "i8"),
+    ("orders", "i8"),
+    ("mark_px", "i8"),                            # price it was last valued at
+    ("pad", ("i8", (5,))),
+])  # fmt: skip
+
+FIGURES = carried_dtype.names[2:-1]
+"""What the day's ledger says of a symbol."""
+
+CARRIED_SPARE = 64
+"""Rows of `carried` beyond one for each instrument: symbols that left the universe during the day."""
 
 undo_dtype = layout("undo", 256, [
     ("seq", "i8"),                                # the report that is being applied; done when account.report_seq says so
@@ -166,6 +189,11 @@ for _reason in DenyReason:
     assert not _reason or risk_counters_dtype.names[DENIED_AT + _reason] == f"denied_{_reason.name.lower()}"
 
 
+def cash_cap(instruments: int) -> int:
+    """Return the value of one position at which its sums saturate, venue scale: so many of them fit an int64."""
+    return 1 << (61 - max(instruments - 1, 1).bit_length())
+
+
 def parts(config) -> list[Part]:
     """Return the parts of the stage's segment."""
     n, orders = config.instruments, config.gateway.orders_max
@@ -182,4 +210,5 @@ def parts(config) -> list[Part]:
         Part("undo", undo_dtype, 1),
         Part("counters", risk_counters_dtype, 1),
         Part("histograms", histogram_dtype, len(HISTOGRAMS)),
+        Part("carried", carried_dtype, n + CARRIED_SPARE),
     ]

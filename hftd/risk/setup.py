@@ -10,11 +10,11 @@ from hftd.control.config import Config, ConfigError
 from hftd.core import clock as clocks
 from hftd.core.agent import Agent, alive
 from hftd.core.memory import records, set_span
-from hftd.msg.enums import AgentState, DenyReason, LogCode, Role
+from hftd.msg.enums import AgentState, DenyReason, LogCode, Role, RunState
 from hftd.msg.records import INSTRUMENT_ANNOUNCED
 from hftd.risk import kill, ledger, loop
 from hftd.risk.handle import risk_agent_dtype
-from hftd.risk.memory import STRATEGY_DEAD, STRATEGY_NONE, STRATEGY_ON, STRATEGY_OVERRUN
+from hftd.risk.memory import STRATEGY_DEAD, STRATEGY_NONE, STRATEGY_ON, STRATEGY_OVERRUN, cash_cap
 from hftd.risk.rebuild import rebuild, revalue, take_back
 from hftd.shm import ring
 from hftd.shm.map import PLACE_RISK
@@ -54,9 +54,12 @@ class RiskAgent(Agent):
         self.killed = False
         self.overruns = 0
         self.loss_told = False
+        self.latched_before = False
+        self.trading = False
         self.lost = False
         self.breaker = 0
-        self.carried = ledger.load(config, ledger.today())
+        symbols = self.segment["carried"]["symbol"]
+        self.carried = {int(symbols[at]): int(at) for at in np.flatnonzero(symbols)}
 
     def kernel(self):
         return loop.kernel()
@@ -77,8 +80,9 @@ class RiskAgent(Agent):
         handle["undo_at"] = segment.address("undo")
         handle["run_at"] = self.memory["control"].address("run")
         handle["places"] = max(self.served, default=-1) + 1
-        restarted = int(self.account["day"]) != 0
+        restarted = int(self.account["slice_ticks"]) != 0
         self._set_account(restarted)
+        self.latched_before = bool(int(self.account["loss_latched"]))
         for at in range(self.config.instruments):
             set_limits(self.limits[at], self.config.risk, {}, self.clock)
         take_back(segment, self.memory["ring.order"])
@@ -96,7 +100,7 @@ class RiskAgent(Agent):
 
     def _set_account(self, restarted: bool) -> None:
         account, risk = self.account, self.config.risk
-        cap = 1 << (61 - max(self.config.instruments - 1, 1).bit_length())
+        cap = cash_cap(self.config.instruments)
         account["gross_max"] = in_scale(risk.gross_notional_max, "risk.gross_notional_max", cap, self.config.path)
         account["loss_max"] = in_scale(risk.loss_max, "risk.loss_max", cap, self.config.path)
         account["cap"], account["open_orders_max"], account["rate_max"] = cap, risk.open_orders_max, risk.message_rate_max
@@ -105,8 +109,6 @@ class RiskAgent(Agent):
         account["slice_ticks"] = -(-hz // 64)
         if not restarted:
             account["window_end"] = clocks.now_ticks() + int(account["slice_ticks"])
-            account["loss_latched"] = clocks.now_ticks() if self.carried["loss_latched"] else 0
-        account["day"] = account["day"] if restarted else ledger.today()
 
     def _join_reports(self) -> None:
         """Stand on the report ring, at the first report not yet applied as long as it is still there."""
@@ -143,6 +145,8 @@ class RiskAgent(Agent):
             self.packets = packets
             self.handle["feed_seen"] = now
         self.arm()
+        if not self.trading:
+            self._value_first()
         if self.catch_up and all(int(self.handle["intents"][index]["next"]) >= tail for index, tail in self.catch_up.items()):
             self.catch_up = {}
             self.handle["gate"] = int(DenyReason.NOT_READY) if self.lost else 0
@@ -164,14 +168,28 @@ class RiskAgent(Agent):
             symbol = ledger.symbol_text(int(instruments["symbol"][at]))
             tick = int(instruments["tick"][at])
             set_limits(self.limits[at], self.config.risk, self.config.risk.instrument.get(symbol, {}), self.clock, tick)
-            carried = self.carried["instruments"].get(symbol)
-            if carried and not int(self.exposures[at]["carried_cash"]) and not int(self.exposures[at]["carried_qty"]):
-                row = self.exposures[at]
-                row["carried_qty"], row["carried_cash"] = carried["qty"], carried["cash"]
-                row["mark_px"] = row["mark_px"] or carried["mark_px"]
-                revalue(self.account, self.segment["positions"][at], row)
+            self._carry(int(at), int(instruments["symbol"][at]))
             self.limits[at]["armed"] = 1
         self.armed += len(waiting)
+
+    def _carry(self, at: int, symbol: int) -> None:
+        """Count what is held from before this run, before the instrument may be traded. A second time it changes nothing."""
+        place = self.carried.get(symbol)
+        if place is None:
+            return
+        carried, exposure = self.segment["carried"][place], self.exposures[at]
+        exposure["carried_qty"] = int(carried["opening_qty"]) + int(carried["bought_qty"]) - int(carried["sold_qty"])
+        exposure["carried_cash"] = int(carried["sold_cash"]) - int(carried["bought_cash"]) - int(carried["opening_cash"])
+        exposure["mark_px"] = int(exposure["mark_px"]) or int(carried["mark_px"])
+        carried["row"] = at + 1
+        revalue(self.account, self.segment["positions"][at], exposure)
+
+    def _value_first(self) -> None:
+        """Until trading begins, the loss counts when all carried positions have their prices: they come one after the other."""
+        self.trading = int(self.run["state"]) >= int(RunState.READY)
+        account = self.account
+        if not self.latched_before and int(account["pnl"]) > -int(account["loss_max"]):
+            account["loss_latched"] = 0
 
     def _look(self, now: int) -> None:
         marks = self.memory["control"]["marks"]

@@ -67,12 +67,19 @@ class Risk:
     last_id: dict[int, int] = field(default_factory=dict)
     latched: bool = False
     accepted: int = 0
+    opening: dict[int, tuple[int, int]] = field(default_factory=dict)  # instrument -> shares of before the day, and their cost
+
+    def begin(self, instrument: int, shares: int, cost: int) -> None:
+        """Hold shares from before the day's first trade, valued at what they cost until there is a price."""
+        self.opening[instrument] = (shares, cost)
+        self.marks[instrument] = round(cost / shares)
 
     # ------------------------------------------------------------ sums, made anew
 
     def net(self, instrument: int) -> int:
         """Shares held."""
-        return sum(qty if side == 0 else -qty for at, side, _, qty in self.fills if at == instrument)
+        begun = self.opening.get(instrument, (0, 0))[0]
+        return begun + sum(qty if side == 0 else -qty for at, side, _, qty in self.fills if at == instrument)
 
     def chain(self, order: Order) -> list[Order]:
         """A standing order and the replacements under way behind it, in turn."""
@@ -113,6 +120,7 @@ class Risk:
     def pnl(self) -> int:
         """Realised and marked."""
         cash = sum(-px * qty if side == 0 else px * qty for _, side, px, qty in self.fills)
+        cash -= sum(cost for _, cost in self.opening.values())
         return cash + sum(self.net(at) * self.marks.get(at, 0) for at in range(len(self.quotes)))
 
     def own_best(self, instrument: int, side: int) -> list[int]:

@@ -1,6 +1,8 @@
 """Risk and its naive twin, given the same intents, quotes and reports, agree on every reason and sum; and the limits hold."""
 
 import tempfile
+from fractions import Fraction
+from pathlib import Path
 from random import Random
 
 import hypothesis.strategies as st
@@ -28,9 +30,15 @@ def naive_twin() -> naive.Risk:
 class Pair:
     """A desk and its twin, with a venue between them that answers as a venue may."""
 
-    def __init__(self, run_dir):
-        self.desk = Desk(run_dir, risk=SCALES, gateway={"orders_max": 64})
+    def __init__(self, run_dir, opening: dict[int, tuple[int, str]]):
+        """opening: instrument -> shares of before the day, and their average price as the file has it."""
+        file = Path(run_dir) / "opening.csv"
+        lines = [f"{'ABC'[at] * 3},{shares},{price}\n" for at, (shares, price) in opening.items()]
+        file.write_text("symbol,quantity,price\n" + "".join(lines))
+        self.desk = Desk(run_dir, risk={**SCALES, "positions": str(file)}, gateway={"orders_max": 64})
         self.twin = naive_twin()
+        for at, (shares, price) in opening.items():
+            self.twin.begin(at, shares, round(shares * Fraction(price) * 10_000))
         self.twin.limits.rows = 64
         self.sequence = {0: 0, 1: 0}
         self.match = 0
@@ -110,7 +118,7 @@ class Pair:
         self.twin.quotes[instrument] = naive.Quote(bid, ask, last, state, trading)
         self.desk.step(8)
         for at in range(3):
-            if any(fill[0] == at for fill in self.twin.fills):
+            if at in self.twin.opening or any(fill[0] == at for fill in self.twin.fills):
                 self.twin.mark(at)
         self.compare()
 
@@ -119,7 +127,7 @@ class Pair:
         desk, twin = self.desk, self.twin
         for at in range(3):
             row = desk.position(at)
-            assert row["bought_qty"] - row["sold_qty"] == twin.net(at)
+            assert row["bought_qty"] - row["sold_qty"] == twin.net(at) - twin.opening.get(at, (0, 0))[0]
             assert (row["open_buy_qty"], row["open_sell_qty"]) == (twin.open_qty(at, 0), twin.open_qty(at, 1))
             assert (row["open_buy_cash"], row["open_sell_cash"]) == (twin.open_cash(at, 0), twin.open_cash(at, 1))
             assert row["fills"] == sum(fill[0] == at for fill in twin.fills)
@@ -151,6 +159,12 @@ def some_price(rng: Random) -> int:
     return rng.choice([PX + 50, 0, PX // 2, PX * 2, 1 << 41, -100]) if rng.random() < 0.05 else PX + 100 * rng.randint(-12, 12)
 
 
+def some_opening(rng: Random) -> dict[int, tuple[int, str]]:
+    """What is held before the day: nothing, or long or short within the limit, at a price with parts of a cent."""
+    held = {at: rng.choice([0, 0, rng.randint(1, 900), 500, -rng.randint(1, 900)]) for at in range(3)}
+    return {at: (shares, f"{100 + rng.uniform(-0.02, 0.02):.6f}") for at, shares in held.items() if shares}
+
+
 def some_qty(rng: Random) -> int:
     """A quantity that may pass, mostly."""
     wild = [0, 500, 501, 999_999, 1_000_000, 0xFFFFFFFF]
@@ -179,10 +193,13 @@ def one_step(pair: Pair, rng: Random, lean: float, talk: float) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 1 << 32), steps=st.integers(100, 400))
 def test_risk_and_its_twin_agree(seed, steps):
-    """Random intents of two strategies, a venue that answers as it likes, moving markets: equal after every step; 0 at the end."""
+    """Random intents of two strategies, a venue that answers as it likes, moving markets, shares held from before the day or none:
+    equal after every step; 0 at the end.
+    """
     rng = Random(seed)
     with tempfile.TemporaryDirectory() as run_dir:
-        pair = Pair(run_dir)
+        pair = Pair(run_dir, some_opening(rng))
+        pair.compare()
         lean, talk = rng.random(), rng.uniform(0.3, 0.8)
         for _ in range(steps):
             one_step(pair, rng, lean, talk)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import time
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hftd.core.memory import records
 from hftd.msg.enums import BookState, DenyReason, IntentKind, RunState, Side, TradingState
 from hftd.msg.ids import make_id
 from hftd.msg.records import INSTRUMENT_ANNOUNCED, intent_dtype, order_dtype, report_dtype
+from hftd.risk import ledger
 from hftd.risk.memory import DENIED_AT
 from hftd.risk.setup import RiskAgent
 from hftd.shm import map as shared
@@ -44,7 +46,7 @@ def small_config(run_dir, **sections: dict[str, Any]):
 class Desk:
     """Risk between a test's hands. `step()` runs one turn."""
 
-    def __init__(self, run_dir, ready: bool = True, unlink: bool = True, **sections: dict[str, Any]):
+    def __init__(self, run_dir, ready: bool = True, unlink: bool = True, utc_ns: int = 0, **sections: dict[str, Any]):
         self.config = small_config(run_dir, **sections)
         self.memory = shared.create(self.config, 1)
         if unlink:
@@ -52,6 +54,8 @@ class Desk:
         control = self.memory["control"]
         self.clock, self.run = control["clock"][0], control["run"][0]
         clocks.calibrate(self.clock, 0.001)
+        self.run["epoch"] = utc_ns or time.time_ns()
+        ledger.begin(self.config, self.memory)
         self.announce()
         self.sequence = 0
         self.report_out = records(ring.producer_dtype, 1)[0]

@@ -194,7 +194,7 @@ def test_the_days_ledger_is_kept(booth):
     booth.desk.report(ExecType.FILL, 1 << 40, qty=70, venue_id=1)
     booth.desk.step()
     booth.turn()
-    assert ledger.load(booth.desk.config, ledger.today())["instruments"]["AAA"]["qty"] == 70
+    assert ledger.read(booth.desk.config)["instruments"]["AAA"]["bought_qty"] == 70
     saves = booth.count("ledger_saves")
     booth.agent._next_second = 0
     booth.turn()

@@ -170,18 +170,15 @@ def test_the_day_goes_on_in_a_new_run(tmp_path):
     assert third.reason(qty=1, instrument=1) == DenyReason.LOSS_LIMIT, "latched for the day"
 
 
-def test_another_days_ledger_is_ignored_and_a_broken_one_is_an_error(tmp_path):
-    """Yesterday's shares are the clearing's business; rubbish wants a person."""
+def test_a_broken_ledger_is_an_error_and_stays(tmp_path):
+    """Rubbish wants a person."""
     desk = Desk(tmp_path)
-    desk.report(ExecType.FILL, make_id(0, 1, 1), qty=400, venue_id=1)
-    desk.step()
-    ledger.save(desk.config, desk.memory)
-    day = ledger.today()
-    assert ledger.load(desk.config, day)["instruments"] == {"AAA": {"qty": 400, "cash": -400 * PX, "mark_px": PX}}
-    assert ledger.load(desk.config, day + 1)["instruments"] == {}
-    ledger.path_of(desk.config).write_text('{"day": 3')
-    with pytest.raises(ledger.LedgerError, match="cannot be read"):
-        ledger.load(desk.config, day)
+    path = ledger.path_of(desk.config)
+    for text in ('{"day": 3', "[]", '{"day": "2025-03-07", "loss_latched": false, "instruments": {"AAA": {"opening_qty": 1}}}'):
+        path.write_text(text)
+        with pytest.raises(ledger.LedgerError, match="cannot be read"):
+            ledger.begin(desk.config, desk.memory)
+        assert path.read_text() == text
 
 
 def test_nothing_open_leaves_the_own_prices_empty(tmp_path):

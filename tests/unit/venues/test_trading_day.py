@@ -1,0 +1,45 @@
+"""The trading day is New York's date, whatever the date is in UTC or where this host stands."""
+
+import zoneinfo
+from datetime import UTC, datetime
+
+import pytest
+
+from hftd.errors import HftdError
+from hftd.venues.nasdaq import trading_day as days
+
+
+def at(text: str) -> int:
+    """UTC ns of a moment."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000_000
+
+
+@pytest.mark.parametrize(("moment", "day"), [
+    ("2025-01-15T09:00:00", "2025-01-15"),        # 04:00 in New York: system hours begin
+    ("2025-01-15T23:59:59", "2025-01-15"),
+    ("2025-01-16T00:00:00", "2025-01-15"),        # midnight UTC is 19:00 in winter: the session runs
+    ("2025-01-16T01:00:00", "2025-01-15"),        # 20:00: it ends
+    ("2025-01-16T04:59:59", "2025-01-15"),
+    ("2025-01-16T05:00:00", "2025-01-16"),        # midnight in New York, winter
+    ("2025-07-16T03:59:59", "2025-07-15"),
+    ("2025-07-16T04:00:00", "2025-07-16"),        # and in summer
+    ("2025-03-09T06:59:59", "2025-03-09"),        # before the hour that is left out
+    ("2025-03-09T07:00:00", "2025-03-09"),
+    ("2025-11-03T04:59:59", "2025-11-02"),        # the day of the hour that comes twice ends an hour later
+])  # fmt: skip
+def test_a_moment_belongs_to_new_yorks_date(moment, day, monkeypatch):
+    """Also where the host's own zone says otherwise."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    assert days.day_text(days.trading_day(at(moment))) == day
+    assert days.day_number(day) == days.trading_day(at(moment))
+
+
+def test_a_host_without_time_zones_is_told_what_to_install(monkeypatch):
+    """No guess at the day."""
+
+    def missing(_):
+        raise zoneinfo.ZoneInfoNotFoundError
+
+    monkeypatch.setattr(days, "ZoneInfo", missing)
+    with pytest.raises(HftdError, match="install the package tzdata"):
+        days.trading_day(0)
