@@ -1,7 +1,7 @@
 """The feed's loop: receive, sequence, decode, update books, publish; and, while messages are missing, catch up.
 
 One turn takes at most a batch of datagrams from each line. Nothing here knows a wire format: the venue's folder does
-(`venues/nasdaq/moldfeed.py` for packets and recovery, `venues/nasdaq/itchfeed.py` for messages).
+(`venues/nasdaq/moldfeed.py` for packets, `moldgap.py` for what is missing, `itchfeed.py` for messages).
 """
 
 from functools import cache
@@ -11,7 +11,8 @@ from hftd.core.duty import duty_cycle
 from hftd.core.jit import leaf
 from hftd.feed.memory import LINE_A, LINE_R
 from hftd.venues.nasdaq.itchmend import mend
-from hftd.venues.nasdaq.moldfeed import catch_up, count_wait, receive
+from hftd.venues.nasdaq.moldfeed import count_wait, receive
+from hftd.venues.nasdaq.moldgap import catch_up
 
 LINES = LINE_R + 1
 

@@ -32,7 +32,8 @@ from hftd.venues.nasdaq import glimpse
 from hftd.venues.nasdaq.itch50 import LENGTH, MESSAGES
 from hftd.venues.nasdaq.itchfeed import apply_run
 from hftd.venues.nasdaq.itchmend import mend
-from hftd.venues.nasdaq.moldfeed import catch_up, handle_packet
+from hftd.venues.nasdaq.moldfeed import handle_packet
+from hftd.venues.nasdaq.moldgap import catch_up
 from tests.naive.book import NaiveBooks
 from tests.support import itch_messages as itch
 from tests.support.feed_books import Feed

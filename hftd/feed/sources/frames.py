@@ -19,7 +19,9 @@ from hftd.msg.enums import BookState
 from hftd.shm.ring import publish
 from hftd.venues.nasdaq.itch50 import header_dtype, stamp
 from hftd.venues.nasdaq.itchfeed import apply_run
-from hftd.venues.nasdaq.moldfeed import SEQUENCE_MAX, catch_up, handle_packet, walk
+from hftd.venues.nasdaq.moldapply import walk
+from hftd.venues.nasdaq.moldfeed import SEQUENCE_MAX, handle_packet
+from hftd.venues.nasdaq.moldgap import catch_up
 from hftd.venues.nasdaq.moldudp64 import END_OF_SESSION, HEADER, HEARTBEAT, packet_dtype
 
 NEED, BLOCK, LIMIT, REASON, BROKEN = 0, 1, 2, 3, 4

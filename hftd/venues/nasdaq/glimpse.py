@@ -1,6 +1,6 @@
 """GLIMPSE 5.0 received: all books at one moment, for a feed that came late or lost what nobody can send again.
 
-    server ──TCP──▶ stage (raw SoupBinTCP) ──collect──▶ spin: | len message | len message | … | ──▶ moldfeed.take_snapshot
+    server ──TCP──▶ stage (raw SoupBinTCP) ──collect──▶ spin: | len message | len message | … | ──▶ moldgap.take_snapshot
                                                         framed as in a packet, followed instruments only
 
 Cold code connects, logs in and receives between slices of the loop, some hundred kilobytes each time, never waiting; live packets
