@@ -61,7 +61,7 @@ standing_dtype = layout("standing", 32, [
     ("trading", "i8"),                            # TradingState by the venue's trading action
     ("halted", "i8"),                             # 1 during an operational halt of this market
     ("reason", "i8"),                             # four ASCII bytes of the trading action's reason, as on the wire
-    ("pad0", "i8"),
+    ("stopped", "i8"),                            # 1: a trading action stopped it, after the last market-wide breaker
 ])  # fmt: skip
 
 waiting_dtype = layout("waiting", 40, [

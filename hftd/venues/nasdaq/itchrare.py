@@ -14,7 +14,7 @@ from hftd.core.memory import record_at, row, span, swap32, swap64
 from hftd.feed.events import emit, make_room, set_state
 from hftd.feed.memory import book_dtype, feed_counters_dtype
 from hftd.feed.prints import remember_print, take_back
-from hftd.feed.state import DOES_EMIT, SINK_RING, listed_dtype, standing_dtype
+from hftd.feed.state import DOES_EMIT, SINK_RING, SNAPSHOT_APPLYING, listed_dtype, standing_dtype
 from hftd.msg.enums import EventKind, TradingState
 from hftd.msg.records import (
     FLAG_SELL,
@@ -121,6 +121,9 @@ def learn(agent, locate, stock):
             instrument.tick = TICK
             instrument.scale = SCALE
             instrument.lot = 100
+            breach = record_at(agent.session_state_at, session_dtype).breaker
+            if breach != 0:                           # it fell before we knew of the instrument
+                begin_breaker(agent, found, breach)
         else:
             record_at(agent.counters_at, feed_counters_dtype).instruments_full += 1
     if found < 0:
@@ -166,6 +169,21 @@ def tell(agent, instrument, event, px, qty, orders, ref, flags):
 
 
 @hot
+def begin_breaker(agent, instrument, breach):
+    """Let a market-wide breaker of level `breach` fall on an instrument. Whether an action stopped it is asked anew."""
+    apart()
+    status = row(span(agent.statuses), instrument, status_dtype)
+    begin_write(status)
+    status.breaker = max(status.breaker, breach)
+    end_write(status)
+    quote = row(span(agent.quotes), instrument, quote_dtype)
+    begin_write(quote)
+    quote.breaker = status.breaker
+    end_write(quote)
+    row(span(agent.standings), instrument, standing_dtype).stopped = 0
+
+
+@hot
 def tell_all(agent, event, px, qty, ref):
     """Enter an event that concerns all instruments in the session's row, and publish it; let a breaker fall on each of them."""
     apart()
@@ -175,14 +193,7 @@ def tell_all(agent, event, px, qty, ref):
     end_write(session)
     if breach != 0:
         for index in range(agent.used):
-            status = row(span(agent.statuses), index, status_dtype)
-            begin_write(status)
-            status.breaker = max(status.breaker, breach)
-            end_write(status)
-            quote = row(span(agent.quotes), index, quote_dtype)
-            begin_write(quote)
-            quote.breaker = status.breaker
-            end_write(quote)
+            begin_breaker(agent, index, breach)
     if agent.sink == SINK_RING:
         make_room(agent, 1)
         emit(agent, row(span(agent.engine.books), 0, book_dtype), 0, event, px, qty, 0, ref, 0)
@@ -330,7 +341,11 @@ def apply_directory(agent, at, instrument, end):
 
 @hot
 def apply_action(agent, at, kind, instrument, end):
-    """H h Y: what may be done with an instrument. Trading resumed ends a pause, its collar and a breaker."""
+    """H h Y: what may be done with an instrument. Trading resumed ends a pause, its collar and a breaker.
+
+    A snapshot has an H for every instrument, and "T" for one that no action has stopped yet: that ends what an action is known to
+    have begun, and nothing else. Nor does it have W and J, so what stands of these was told before it, and goes on.
+    """
     apart()
     record_at(agent.counters_at, feed_counters_dtype).status_changes += 1
     standing = row(span(agent.standings), instrument, standing_dtype)
@@ -340,8 +355,12 @@ def apply_action(agent, at, kind, instrument, end):
         action = record_at(at, trading_action_dtype)
         standing.trading = trading_state(action.trading_state)
         standing.reason = action.reason
-        if standing.trading == TRADING:
-            bits = RESUMED
+        if standing.trading != TRADING:
+            standing.stopped = 1
+        else:
+            if standing.stopped != 0 or agent.snapshot != SNAPSHOT_APPLYING:
+                bits = RESUMED
+            standing.stopped = 0
     elif kind == OPERATIONAL_HALT:
         halt = record_at(at, operational_halt_dtype)
         if halt.market_code == THIS_MARKET:

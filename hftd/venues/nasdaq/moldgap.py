@@ -14,7 +14,8 @@ applied, and the books are STALE. A feed that starts late finds its first packet
 With a snapshot server nothing is passed over. What no server of retransmissions has, and at once what is more than `snapshot_from`
 messages, is made up for by a snapshot of all books (GLIMPSE): cold code fetches it (`glimpse.py`) while packets wait as ever; then
 the books are cleared (CLEAR), the snapshot's messages go through `apply_run` like any others, and the queue follows from the number
-the snapshot names. Meanwhile `expected` is 0, so that every packet waits. A snapshot that fails leaves the books STALE; it is
+the snapshot names. Meanwhile `expected` is 0, so that every packet waits. What waits and is older than the snapshot is dropped, but
+for market-wide breakers, of which a snapshot does not speak. A snapshot that fails leaves the books STALE; it is
 asked for again after a pause, and servers of retransmissions are tried in between. When the gap closes first, the snapshot is
 called off.
 
@@ -25,7 +26,7 @@ is the slowest detached.
 from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
 from hftd.core.libc import MSG_DONTWAIT, sendto
-from hftd.core.memory import copy_bytes, load16, record_at, row, span, swap16, swap64
+from hftd.core.memory import copy_bytes, load8, load16, record_at, row, span, swap16, swap64
 from hftd.feed.book import clear_books
 from hftd.feed.events import make_room, set_state, tell_void
 from hftd.feed.memory import LINE_R, book_dtype, feed_counters_dtype
@@ -46,6 +47,7 @@ from hftd.msg.enums import BookState, Reason
 from hftd.msg.records import FLAG_SNAPSHOT, INSTRUMENT_ANNOUNCED, instrument_dtype
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.ring import publish, room
+from hftd.venues.nasdaq.itch50 import MWCB_LEVELS, MWCB_STATUS
 from hftd.venues.nasdaq.itchfeed import apply_run
 from hftd.venues.nasdaq.moldapply import apply_packet, walk
 from hftd.venues.nasdaq.moldudp64 import HEADER, packet_dtype
@@ -103,8 +105,10 @@ def enqueue(agent, at, length, sequence, end):
         counters.queue_full += 1
         if agent.snapshot != SNAPSHOT_NONE and row(order, agent.first & mask, waiting_dtype).end <= agent.snapshot_floor:
             if place == agent.first:
+                tell_breakers(agent, at, sequence, end)
                 return True
             dropped = row(order, agent.first & mask, waiting_dtype)
+            tell_breakers(agent, agent.queue_at + dropped.buffer * PACKET_ROOM, dropped.sequence, dropped.end)
             agent.first += 1
         elif place == agent.beyond:
             return True
@@ -132,6 +136,26 @@ def enqueue(agent, at, length, sequence, end):
     return True
 
 
+@hot
+def tell_breakers(agent, at, sequence, end):
+    """Apply what a packet that a snapshot stands for says of market-wide breakers: no snapshot speaks of them.
+
+    at: the packet; sequence: its first message's number; end: one after the last that is looked at.
+    """
+    apart()
+    at += HEADER
+    while sequence < end:
+        length = swap16(load16(at))
+        kind = load8(at + 2) if length > 0 else 0
+        if kind == MWCB_STATUS or kind == MWCB_LEVELS:
+            apply_run(agent, at, at + 2 + length, sequence)
+            record_at(agent.counters_at, feed_counters_dtype).messages -= 1
+            if agent.sink == SINK_RING:
+                publish(agent.md)
+        at += 2 + length
+        sequence += 1
+
+
 @leaf
 def row_at(order, index):
     """Return the address of a row of the queue."""
@@ -148,11 +172,13 @@ def drain(agent, now):
         waiting = row(order, agent.first & (order.count - 1), waiting_dtype)
         if waiting.sequence > agent.expected:
             break
+        if waiting.end > agent.expected and not has_room(agent, now):
+            break
+        agent.ts_recv = waiting.ts_recv
+        at = agent.queue_at + waiting.buffer * PACKET_ROOM
+        if agent.by_snapshot != 0:
+            tell_breakers(agent, at, waiting.sequence, min(waiting.end, agent.snapshot_next, agent.expected))
         if waiting.end > agent.expected:
-            if not has_room(agent, now):
-                break
-            agent.ts_recv = waiting.ts_recv
-            at = agent.queue_at + waiting.buffer * PACKET_ROOM
             count = waiting.end - waiting.sequence
             walk(agent, at + HEADER, at + waiting.length, waiting.sequence, count)
             apply_packet(agent, at, waiting.length, waiting.sequence, count)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from hftd.control.config import ConfigError
-from hftd.msg.enums import BookState, EventKind
+from hftd.msg.enums import BookState, EventKind, TradingState
 from hftd.msg.records import FLAG_SNAPSHOT
 from hftd.venues.nasdaq import glimpse
 from tests.support import itch_messages as itch
@@ -266,3 +266,102 @@ def test_only_followed_instruments_are_kept(server):
 def test_a_user_name_that_is_too_long_is_a_one_line_error(server):
     with pytest.raises(ConfigError, match=r"feed\.glimpse_user: SoupBinTCP username is longer than 6"):
         Live(glimpse=server.text, glimpse_user="SEVENTEEN")
+
+
+def breaker(live: Live) -> tuple[int, int, int]:
+    """Return the breaker, in the quote and in the status, and the trading state."""
+    market = live.memory["market"]
+    return (int(market["quotes"]["breaker"][0]), int(market["statuses"]["breaker"][0]), int(market["quotes"]["trading"][0]))
+
+
+def told_of_breakers(live: Live) -> int:
+    """Return how often it was published that a breaker fell."""
+    return sum(int(event["kind"]) == EventKind.SYSTEM and int(event["qty"]) == ord("W") for event in live.events())
+
+
+def test_a_snapshot_from_between_a_breaker_and_the_halt_does_not_lift_it(live, server):
+    """It says "T" of every instrument that no action has stopped yet, and nothing of the breaker."""
+    orders = day(300)
+    live.messages = [*orders[:98], itch.collar(9, 100, 90, 110), itch.breach("2"), *orders[98:]]
+    live.publish(1, 100)
+    live.publish(111, 50)
+    answer = spin(live.messages, 130)
+    live.until(live.ready, step=lambda: server.serve(answer))
+    assert live.counter("snapshots") == 1 and live.expected() == 161
+    assert breaker(live) == (2, 2, TradingState.TRADING)
+    assert int(live.memory["market"]["quotes"]["collar_high"][0]) == int(live.memory["market"]["statuses"]["collar_high"][0]) == 110
+
+    live.messages[160:] = [itch.action(9, "H", "MWC2"), itch.action(9, "T", "MWCQ")]
+    live.publish(161, 1)
+    live.until(lambda: live.expected() == 162)
+    assert breaker(live) == (2, 2, TradingState.HALTED)
+    live.publish(162, 1)
+    live.until(lambda: live.expected() == 163)
+    assert breaker(live) == (0, 0, TradingState.TRADING) and told_of_breakers(live) == 1
+    assert int(live.memory["market"]["quotes"]["collar_high"][0]) == int(live.memory["market"]["statuses"]["collar_high"][0]) == 0
+
+
+def test_a_snapshot_that_says_that_a_halt_is_over_lifts_breaker_and_collar(live, server):
+    """The halt was seen, its end was not: the snapshot is later than both."""
+    orders = day(300)
+    live.messages = [*orders[:97], itch.breach("1"), itch.action(9, "H", "MWC1"), itch.collar(9, 100, 90, 110), *orders[97:]]
+    live.publish(1, 100)
+    live.publish(111, 50)
+    live.until(lambda: live.agent.spin.busy)
+    assert breaker(live) == (1, 1, TradingState.HALTED)
+    answer = spin(live.messages, 130)
+    live.until(live.ready, step=lambda: server.serve(answer))
+
+    assert breaker(live) == (0, 0, TradingState.TRADING)
+    assert int(live.memory["market"]["quotes"]["collar_high"][0]) == int(live.memory["market"]["statuses"]["collar_high"][0]) == 0
+
+
+def test_a_halt_from_before_the_breaker_is_not_the_breakers(live, server):
+    """An instrument stopped for news, which goes on as the breaker falls: what a snapshot says of it may be from in between."""
+    orders = day(300)
+    live.messages = [*orders[:98], itch.action(9, "H", "T1"), itch.breach("1"), *orders[98:]]
+    live.publish(1, 100)
+    live.publish(111, 50)
+    answer = spin(live.messages, 130)
+    live.until(live.ready, step=lambda: server.serve(answer))
+
+    assert breaker(live) == (1, 1, TradingState.TRADING)
+
+
+@pytest.mark.parametrize("upto", [150, 131])
+def test_a_breaker_among_the_messages_that_a_snapshot_stands_for_is_told(live, server, upto):
+    """It waited beyond the gap; the snapshot is later, and silent about it. 131: in the middle of its packet."""
+    orders = day(300)
+    live.messages = [*orders[:129], itch.breaker_levels(7, 5, 3), itch.breach("1"), *orders[129:]]
+    live.publish(1, 100)
+    live.publish(111, 100)
+    answer = spin(live.messages, upto)
+    live.until(live.ready, step=lambda: server.serve(answer))
+
+    assert live.counter("snapshots") == 1 and live.expected() == 211 and breaker(live) == (1, 1, TradingState.TRADING)
+    assert told_of_breakers(live) == 1 and int(live.memory["market"]["session"]["level_1"][0]) == 7
+    assert live.counter("messages") + live.counter("superseded") == 210
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_breaker_in_a_packet_that_found_no_room_in_the_queue_is_told(live, server, late):
+    """The queue keeps what the snapshot will not contain; what it drops is looked through. late: it is not even kept at first."""
+    orders = day(1800)
+    live.messages = [*orders[:1003], itch.breach("3"), *orders[1003:]]
+    live.publish(1001 if not late else 1005, 4)
+    live.until(lambda: live.agent.spin.busy)
+    live.until(lambda: int(live.agent.handle["snapshot_floor"]) > 0)
+    for first in range(1041, 1741, 4):
+        live.publish(first, 4)
+        live.step(2)
+    if late:
+        assert told_of_breakers(live) == 0
+        live.agent.handle["snapshot_floor"] = 1060   # as if those had come before the snapshot was asked for
+        live.publish(1001, 4)
+        live.step(4)
+    assert live.counter("queue_full") > 100 and told_of_breakers(live) == 1
+    assert int(live.memory["market"]["session"]["breaker"][0]) == 3 and int(live.agent.handle["used"]) == 0
+    answer = spin(live.messages, 1060)
+    live.until(lambda: live.expected() == 1741, step=lambda: (server.serve(answer), live.answer()))
+    live.until(live.ready)
+    assert breaker(live) == (3, 3, TradingState.TRADING) and same_books(live, 1740)
