@@ -12,13 +12,13 @@ stays LIVE, and who reads it sees its `taints`. Other instruments go on.
 
 from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
-from hftd.core.memory import record_at, row, span
+from hftd.core.memory import load8, load16, record_at, row, span, swap16
 from hftd.feed.book import DUPLICATE, LEVELS_FULL, ORDERS_FULL
 from hftd.feed.events import BOOK_STATE, emit, make_room, note, set_state
 from hftd.feed.memory import LACKS_ORDER, LACKS_TRUST, book_dtype, feed_counters_dtype
-from hftd.feed.state import MEND_WANTED, SINK_RING
+from hftd.feed.state import MEND_WANTED, SINK_RING, listed_dtype
 from hftd.msg.enums import BookState, LogCode, TradingState
-from hftd.msg.records import quote_dtype
+from hftd.msg.records import FLAG_END_OF_PACKET, quote_dtype
 
 STALE, TRADING = int(BookState.STALE), int(TradingState.TRADING)
 BOOK_TAINTED, CAPACITY, BAD_MESSAGE = int(LogCode.BOOK_TAINTED), int(LogCode.CAPACITY), int(LogCode.FEED_BAD_MESSAGE)
@@ -99,15 +99,21 @@ def tell_state(agent, book, instrument, end):
 
 
 @hot
-def refuse_length(agent, kind, length, known):
-    """Count a message of an unknown type, or of a known type and another length."""
+def refuse_length(agent, at, length, known, seq):
+    """Count a message of an unknown type, or of a known type and another length. known: the length it should have, 0: unknown."""
     apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
     if known == 0:
         counters.unknown_types += 1
-    else:
-        counters.bad_lengths += 1
-        note(agent, BAD_MESSAGE, kind, length)
+        return
+    counters.bad_lengths += 1
+    note(agent, BAD_MESSAGE, load8(at), length)
+    if length >= 3:
+        listed = row(span(agent.listed), swap16(load16(at + 1)), listed_dtype)
+        if listed.instrument > 0 and listed.last == seq & 0xFFFFFFFF:
+            agent.wire_seq = seq
+            instrument = listed.instrument - 1
+            tell_state(agent, row(span(agent.engine.books), instrument, book_dtype), instrument, FLAG_END_OF_PACKET)
 
 
 @hot

@@ -287,7 +287,7 @@ def apply_message(agent, t, listing, kinds, types, at, length, seq):
     rule = row(kinds, kind, kind_dtype)
     agent.touched = 0
     if length != rule.length:
-        refuse_length(agent, kind, length, rule.length)
+        refuse_length(agent, at, length, rule.length, seq)
         return 0
     count = row(types, kind, type_count_dtype)
     count.count += 1

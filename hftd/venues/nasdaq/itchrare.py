@@ -17,6 +17,7 @@ from hftd.feed.prints import remember_print, take_back
 from hftd.feed.state import DOES_EMIT, SINK_RING, SNAPSHOT_APPLYING, listed_dtype, standing_dtype
 from hftd.msg.enums import EventKind, TradingState
 from hftd.msg.records import (
+    FLAG_END_OF_PACKET,
     FLAG_SELL,
     INSTRUMENT_ANNOUNCED,
     INSTRUMENT_ROUND_LOTS,
@@ -62,7 +63,7 @@ from hftd.venues.nasdaq.itch50 import (
     trade_dtype,
     trading_action_dtype,
 )
-from hftd.venues.nasdaq.itchdoubt import refuse_field
+from hftd.venues.nasdaq.itchdoubt import refuse_field, tell_state
 
 SCALE = 10_000
 TICK = 100
@@ -126,6 +127,9 @@ def learn(agent, locate, stock):
                 begin_breaker(agent, found, breach)
         else:
             record_at(agent.counters_at, feed_counters_dtype).instruments_full += 1
+    before = listed.instrument - 1
+    if before >= 0 and before != found:               # what this packet still has of `locate` is no more about that one
+        tell_state(agent, row(span(agent.engine.books), before, book_dtype), before, FLAG_END_OF_PACKET)
     if found < 0:
         listed.instrument = -1
         return -1

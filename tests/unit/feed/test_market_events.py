@@ -85,6 +85,39 @@ def test_a_refused_last_message_still_ends_the_packet(live):
         assert events[-1][0] == STATE and events[-1][4] == BookState.STALE
 
 
+EVERY = [
+    itch.add(5, 7, "B", 100, 990_000), itch.add(5, 7, "B", 100, 990_000, mpid="ABCD"), itch.executed(5, 1, 1),
+    itch.executed_at(5, 1, 1, 990_000), itch.cancel(5, 1, 1), itch.delete(5, 1), itch.replace(5, 1, 8, 1, 990_000),
+    itch.trade(5, 1, 990_000), itch.cross(5, 1, 990_000), itch.broken(5, 1), itch.action(5, "T"), itch.operational(5, "Q", "T"),
+    itch.reg_sho(5, "0"), itch.imbalance(5, 1, 1, "B", 990_000), itch.directory(5, "AAPL"), itch.collar(5, 2, 1, 3),
+    itch.ipo(5, 1, "A", 1), itch.retail(5, "A"), itch.listing(5, "Y", 1, 2, 3, 4, 5, 6), itch.participant(5, "ABCD", "Y", "N", "A"),
+]  # fmt: skip
+"""One of every type that tells something of an instrument."""
+
+
+def test_a_last_message_of_a_wrong_length_still_ends_the_packet(live):
+    """Cut short or too long, of whatever type: it is refused and says so, or a strategy would wait for the end of the packet."""
+    after(live, itch.add(5, 1, "B", 1000, 990_000))
+    for good in EVERY:
+        for bad in (good + b" ", good[:-1], good[:3]):
+            refused = live.counter("bad_lengths")
+            events = after(live, itch.add(5, 1000 + live.seq, "B", 100, 980_000), bad)
+            assert live.counter("bad_lengths") == refused + 1
+            assert [(kind, end) for kind, *_, end in events] == [(LEVEL, False), (STATE, True)], bad
+            assert events[-1][4] == BookState.LIVE and live.events()[-1]["wire_seq"] == live.seq
+    nobodys = (b"A\0\7", b"Z\0\5", b"A")
+    events = after(live, itch.add(5, 2, "B", 100, 980_000), itch.add(6, 3, "B", 100, 980_000, symbol="MSFT"), *nobodys)
+    assert [(kind, instrument, end) for kind, instrument, *_, end in events] == [(LEVEL, 0, True), (LEVEL, 1, True)]
+
+
+def test_a_locate_that_changes_hands_ends_the_packet_of_who_had_it(live):
+    events = after(
+        live, itch.add(5, 1, "B", 100, 990_000), itch.directory(5, "NVDA"), itch.add(5, 2, "B", 100, 990_000, symbol="NVDA"),
+    )  # fmt: skip
+    ends = [instrument for _, instrument, *_, end in events if end]
+    assert sorted(ends) == [0, 2] and [instrument for _, instrument, *_ in events] == [0, 0, 2, 2, 2]
+
+
 def test_prints_status_and_the_rest(live):
     assert after(live, itch.trade(5, 30, 999_500, match=9)) == [(HIDDEN, 0, 0, 999_500, 30, 0, 9, True)]
     assert after(live, itch.cross(5, 3000, 999_600, match=10)) == [(HIDDEN, 0, 0, 999_600, 3000, ord("O"), 10, True)]
