@@ -21,6 +21,7 @@ eighth of the ring at a time, before it writes there. Invariants: 0 <= tail - sl
 Joining a running ring: the consumer first stands in its place as GATING, then fences, then reads the tail and starts there; the
 producer fences, then reads the places, and never lets its cached limit pass `tail + capacity`. So either the producer saw the
 newcomer, or the newcomer starts at a record that the producer's old limit spares (Dekker's argument; each side needs its fence).
+A newcomer that was seen may be detached before it has joined; it stores its state once, so that it finds that out.
 
 A handle (`producer_dtype`, `consumer_dtype`) is the private side of one end: addresses, own cursor, cached view of the
 other's. After Agrona's, the Disruptor's and rigtorp's rings. Turned down: one ring per consumer (copies), a mutex (a dead
@@ -283,12 +284,12 @@ def open_consumer(handle, segment: Segment, index: int, gating: bool = True, fro
     control = segment["control"][0]
     capacity = segment.parts["slots"].count
     mine = control["consumers"][index]
-    resume = from_start and (not gating or int(mine["state"]) == GATING)
-    if not resume:
-        _stand(control, mine, GATING if gating else OBSERVER)
-    start = int(mine["head"])
-    mine["state"] = GATING if gating else OBSERVER
     mine["pid"], mine["lost"] = os.getpid(), 0
+    if not from_start or (gating and int(mine["state"]) != GATING):
+        _stand(control, mine, GATING if gating else OBSERVER)
+    elif not gating:
+        mine["state"] = OBSERVER
+    start = int(mine["head"])                         # from here on the state is the producer's: it may have detached us already
     handle["slots"]["base"], handle["slots"]["count"] = segment.address("slots"), capacity
     handle["mask"], handle["next"], handle["seen"], handle["lost"] = capacity - 1, start, start, 0
     handle["control"] = segment.address("control")

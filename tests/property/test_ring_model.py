@@ -19,6 +19,10 @@ steps = st.lists(
         st.tuples(st.just("observe"), st.integers(1, 12)),
         st.tuples(st.just("producer_restart"), st.just(0)),
         st.tuples(st.just("leave"), places),
+        st.tuples(
+            st.sampled_from(["rejoin_while", "restart_while"]),
+            st.tuples(places, st.integers(0, 11), st.integers(1, 3 * CAPACITY)),
+        ),
     ),
     max_size=60,
 )
@@ -45,6 +49,51 @@ def _fresh(ring: Ring) -> NaiveRing:
     ring.join(10, gating=False)
     naive.observers[10], naive.lost[10] = 0, 0
     return naive
+
+
+def _write_on(ring: Ring, naive: NaiveRing, value: int, count: int) -> int:
+    """Write and publish `count` records, and detach whoever is in the way, as the feed does; return the next value."""
+    for _ in range(count):
+        ring.publish()
+        naive.publish()
+        while not ring.room(1):
+            assert not naive.room(1)
+            slowest = min(naive.gating, key=lambda place: (naive.gating[place], place))
+            assert ring.detach() == slowest
+            del naive.gating[slowest]
+        assert naive.room(1)
+        ring.commit(value)
+        naive.commit(value)
+        value += 1
+    ring.publish()
+    naive.publish()
+    return value
+
+
+def _join_while(ring: Ring, naive: NaiveRing, place: int, at: int, value: int, count: int, from_start: bool) -> int:
+    """Join, while before load or store number `at` on the way the producer writes `count` records; return the next value.
+
+    Whoever joined is told that it was detached, or stands where nothing was overwritten.
+    """
+    mine = ring.control["consumers"][place]
+    done = 0
+
+    def between():
+        nonlocal done, value
+        if done == at:
+            naive.gating.pop(place, None)
+            if int(mine["state"]) == rings.GATING:    # what the producer sees of it so far
+                naive.gating[place] = int(mine["head"])
+            value = _write_on(ring, naive, value, count)
+        done += 1
+
+    ring.join_while(place, between, from_start)
+    naive.gating.pop(place, None)
+    if not ring.detached(place):
+        start = int(ring.consumers[place]["next"])
+        assert len(naive.written) - CAPACITY <= start <= naive.published
+        naive.gating[place] = start
+    return value
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -92,6 +141,9 @@ def test_any_sequence_of_steps_agrees_with_the_naive_ring(segment, sequence):
             ring.join(n, from_start=True)
             if not held:
                 naive.gating[n] = naive.published
+        elif step in ("rejoin_while", "restart_while"):
+            place, at, count = n
+            value = _join_while(ring, naive, place, at, value, count, step == "restart_while")
         elif step == "leave":
             rings.release(ring.segment, n)
             naive.gating.pop(n, None)
@@ -104,3 +156,20 @@ def test_any_sequence_of_steps_agrees_with_the_naive_ring(segment, sequence):
             assert int(ring.consumers[10]["lost"]) == naive.lost[10]
     for place in list(naive.gating):
         assert ring.take(place) == naive.take(place, slot_poll=True)
+
+
+@pytest.mark.parametrize("from_start", [False, True])
+@pytest.mark.parametrize("at", range(12))
+def test_a_newcomer_that_is_lapped_while_it_joins_knows_it(segment, at, from_start):
+    """Wherever on the way: detached, and told; or in a place that the producer heeds."""
+    ring, naive = segment, _fresh(segment)
+    rings.release(ring.segment, 0)
+    naive.gating.pop(0)
+    ring.take(1)
+    value = _write_on(ring, naive, 0, 5)
+    value = _join_while(ring, naive, 0, at, value, 3 * CAPACITY, from_start)
+    told = ring.detached(0)
+    if not told:
+        assert ring.take(0) == naive.take(0, slot_poll=True)
+    _write_on(ring, naive, value, 2 * CAPACITY)
+    assert ring.detached(0)

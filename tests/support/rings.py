@@ -71,6 +71,34 @@ def _detached(c):
     return ring.detached(c)
 
 
+class Stepwise:
+    """A segment whose `control` calls `between` before each word that is loaded from it or stored to it: others may act there."""
+
+    def __init__(self, made, between):
+        self._made, self._between = made, between
+        self.parts, self.address = made.parts, made.address
+
+    def __getitem__(self, name):
+        return [_Words(self._made[name][0], self._between)] if name == "control" else self._made[name]
+
+
+class _Words:
+    """A record, a word of it at a time."""
+
+    def __init__(self, record, between):
+        self._record, self._between = record, between
+
+    def __getitem__(self, name):
+        if name == "consumers":
+            return [_Words(one, self._between) for one in self._record[name]]
+        self._between()
+        return self._record[name]
+
+    def __setitem__(self, name, value):
+        self._between()
+        self._record[name] = value
+
+
 class Ring:
     """One ring, its producer, and any consumers; `close` leaves nothing behind."""
 
@@ -102,6 +130,11 @@ class Ring:
         """Open consumer `place` (again)."""
         self.consumers[place] = self._record(ring.consumer_dtype)
         ring.open_consumer(self.consumers[place], self.segment, place, gating, from_start)
+
+    def join_while(self, place: int, between, from_start: bool = False) -> None:
+        """Open gating consumer `place`, with `between()` before each load and store on the way."""
+        self.consumers[place] = self._record(ring.consumer_dtype)
+        ring.open_consumer(self.consumers[place], Stepwise(self.segment, between), place, from_start=from_start)
 
     def watch(self, place: int) -> None:
         """Open an observer without a place, under this number."""
