@@ -72,6 +72,13 @@ def emit(agent, book, instrument, kind, px, qty, orders, ref, flags):
 
 
 @leaf
+def end_change(agent, book):
+    """Close a book to whose version `begin_write` was said: it, its prints and its status stand as of the message at hand."""
+    book.wire_seq = agent.wire_seq & 0xFFFFFFFF
+    end_write(book)
+
+
+@leaf
 def update_quote(agent, t, book, which, quote):
     """Copy the top of one side of a book to its quote cell; the caller has opened the cell. which: Side."""
     found = best(book, which)
@@ -114,8 +121,14 @@ def set_state(agent, instrument, state, tell):
 
 @hot
 def tell_void(agent, instrument):
-    """Say that a book is void, after its orders were taken out: RECOVERING, no prices, CLEAR."""
+    """Say that a book is void, after its orders were taken out: RECOVERING, no prices, CLEAR.
+
+    It stands as of the message at hand from now on: what makes it anew may have lower numbers than what it had.
+    """
     apart()
+    book = row(span(agent.engine.books), instrument, book_dtype)
+    begin_write(book)
+    end_change(agent, book)
     set_state(agent, instrument, RECOVERING, 0)
     quote = row(span(agent.quotes), instrument, quote_dtype)
     begin_write(quote)
@@ -126,4 +139,4 @@ def tell_void(agent, instrument):
     end_write(quote)
     if agent.sink == SINK_RING:
         make_room(agent, 1)
-        emit(agent, row(span(agent.engine.books), instrument, book_dtype), instrument, CLEAR, 0, 0, 0, 0, 0)
+        emit(agent, book, instrument, CLEAR, 0, 0, 0, 0, 0)

@@ -115,7 +115,7 @@ book_dtype = layout("book", LINE, [
     ("sides", (side_dtype, (2,))),                # buy, sell
     ("orders", "i4"),                             # orders in this book
     ("taints", "i4"),                             # messages that this book contradicted: how far it is to be doubted
-    ("wire_seq", "u4"),                           # low 32 bits of the venue's number of the last message that changed it
+    ("wire_seq", "u4"),                           # low 32 bits of the number of the last message about it: levels, prints, status
     ("state", "u1"),                              # BookState
     ("lacking", "u1"),                            # LACKS_…: not LIVE until it is cleared
     ("pad0", "u2"),

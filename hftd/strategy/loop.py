@@ -20,6 +20,7 @@ from hftd.msg.ids import strategy_of
 from hftd.msg.records import (
     FLAG_END_OF_PACKET,
     FLAG_SELL,
+    FLAG_SNAPSHOT,
     FLAG_STATE_SHIFT,
     SLOT,
     instrument_dtype,
@@ -86,17 +87,37 @@ def announce(agent, instrument, lot):
     return book.subscribed
 
 
+@leaf
+def in_copy(book, kind, at, wire_seq):
+    """Tell whether our copy of the feed's book has the event at ring sequence `at`; a later one ends the asking.
+
+    What was published before the copy was taken is in it. Of what was not, the copy has the messages up to its own number: the feed
+    publishes a packet at once. A BOOK_STATE may be about a later moment than the message whose number it bears.
+    """
+    if at < book.skip_before:
+        return True
+    ahead = (wire_seq - book.skip_to) & 0xFFFFFFFF
+    if kind != CLEAR and (ahead == 0 or ahead >= 0x80000000):
+        return kind != BOOK_STATE or ahead != 0
+    book.skip_to = -1
+    return False
+
+
 @hot
-def take_notice(agent, index, kind, px, qty, ref, orders, ts_event):
-    """Take up what is neither a level nor a plain print; return 1 where on_notice is to be told, with `agent.notice` filled."""
+def take_notice(agent, index, kind, px, qty, ref, orders, ts_event, at):
+    """Take up what is neither a level nor a plain print; return 1 where on_notice is to be told, with `agent.notice` filled.
+
+    at: the event's ring sequence.
+    """
     told = 0
     if kind == SYSTEM or kind == BREAKER_LEVELS:
         breach = apply_session(agent.session, kind, px, qty, ref)
         if breach != 0:
-            statuses = span(agent.statuses)
+            statuses, books = span(agent.statuses), span(agent.books)
             for i in range(statuses.count):
                 status = row(statuses, i, status_dtype)
-                status.breaker = max(status.breaker, breach)
+                if at >= row(books, i, book_dtype).skip_before:
+                    status.breaker = max(status.breaker, breach)
         told, index = 1, ALL
     elif apply_status(row(span(agent.statuses), index, status_dtype), kind, px, qty, ref, orders) != 0:
         told = 0 if kind == HIDDEN_TRADE or kind == IMBALANCE_PRICES or kind == LISTING_LIMITS else 1
@@ -195,10 +216,16 @@ def strategy_turn(agent, now):
         book = row(books, index, book_dtype)
         if kind == DIRECTORY:
             announce(agent, index, ref)
+        of_all = kind == SYSTEM or kind == BREAKER_LEVELS
+        if of_all:
+            if md.next <= agent.skip_before:
+                continue
+        elif book.skip_to >= 0 and in_copy(book, kind, md.next - 1, wire_seq):
+            continue
         told = 0
         if kind >= HIDDEN_TRADE:
-            told = take_notice(agent, index, kind, px, qty, ref, orders, ts_event)
-            if kind == SYSTEM or kind == BREAKER_LEVELS:
+            told = take_notice(agent, index, kind, px, qty, ref, orders, ts_event, md.next - 1)
+            if of_all:
                 if HAS_NOTICE:
                     agent.venue_ns = ts_event
                     before = agent.intents.tail
@@ -207,10 +234,6 @@ def strategy_turn(agent, now):
                 continue
         if book.subscribed == 0:
             continue
-        if book.skip_to >= 0 and kind != CLEAR:
-            if ((wire_seq - book.skip_to) & 0xFFFFFFFF) >= 0x80000000:
-                continue                          # the copy of the feed's book has it already
-            book.skip_to = -1
         agent.venue_ns = ts_event
         book.ts_event = ts_event
         book.events += 1
@@ -241,7 +264,9 @@ def strategy_turn(agent, now):
                 book.last_px, book.last_qty = orders, 0
         elif kind == CLEAR:
             clear_levels(book)
-            book.subscribed, book.skip_to = 1, -1
+            if flags & FLAG_SNAPSHOT == 0:        # not a book made anew: the day's messages begin again, prints included
+                book.volume, book.last_px, book.last_qty = 0, 0, 0
+            book.subscribed = 1
             book.dirty = 1
         elif kind == BOOK_STATE:
             state = qty

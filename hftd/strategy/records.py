@@ -37,7 +37,7 @@ book_dtype = layout("book", 256, [
     ("ask_qty", "i8"),
     ("last_px", "i8"),                            # last print; 0: none yet
     ("last_qty", "i8"),
-    ("volume", "i8"),                             # shares printed since we listen
+    ("volume", "i8"),                             # shares printed today
     ("ts_event", "i8"),                           # ns since the venue's midnight: last event
     ("tick", "i8"),                               # price increment
     ("lot", "i8"),                                # round lot, shares
@@ -48,8 +48,9 @@ book_dtype = layout("book", 256, [
     ("dirty", "i8"),                              # the host's: changed since on_book was last called
     ("subscribed", "i8"),                         # the host's: 1 where this strategy follows the instrument
     ("newest_ref", "i8"),                         # the host's: largest order reference seen
-    ("skip_to", "i8"),                            # the host's: events up to this ring sequence are in the book already
-    ("pad", ("i8", (5,))),
+    ("skip_to", "i8"),                            # the host's: number of the last message our copy has; -1: we are past it
+    ("skip_before", "i8"),                        # the host's: ring.md before this record is in our copy
+    ("pad", ("i8", (4,))),
     ("sides", (side_dtype, (2,))),                # bids, asks
 ])  # fmt: skip
 
@@ -162,7 +163,8 @@ strategy_agent_dtype = layout("strategy_agent", 1344, [
     ("cut_off", "i8"),                            # 1 between being detached from ring.md and joining again
     ("disabled", "i8"),                           # 1: reports were lost; nothing new is sent
     ("statuses", span_dtype),                     # status_dtype, by instrument: made from events, our own
-    ("pad", ("i8", (20,))),
+    ("skip_before", "i8"),                        # records of ring.md before this one are in our copy of `session`
+    ("pad", ("i8", (19,))),
     ("trade", trade_dtype),
     ("fill", fill_dtype),
     ("change", change_dtype),

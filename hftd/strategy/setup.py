@@ -1,8 +1,9 @@
 """Setting up one strategy's agent: its memory, its places on the rings, its books after a late start. Cold.
 
-A strategy that starts late, or that was too slow and lost events, copies the feed's books from the segment `books` (each under its
-seqlock) and goes on with the events that are newer than the copy: `market_event.wire_seq` against the book's `wire_seq`. A level
-event carries the level's total, so the one message that may stand on both sides of the border does no harm when applied twice.
+A strategy that starts late, or that was too slow and lost events, copies from the feed's segments: each book with the prints and
+the status of its instrument, under the book's seqlock, which the feed holds while it changes any of the three. It goes on with the
+events that are newer than the copy: what was published before the copy began is in it, and of what was not yet published, the
+messages up to the book's own `wire_seq` (`in_copy` in `loop.py`).
 """
 
 import time
@@ -133,21 +134,28 @@ class StrategyAgent(Agent):
         shared = self.memory["books"]
         if "slots" not in shared.parts:
             return 0
-        self.copy_cell(self.memory["market"]["session"], 0, self.made["session"])
+        self.handle["skip_before"] = self.published()
+        self.copy_session()
         for i in range(len(self.books)):
             if self.books["subscribed"][i] and self.copy_book(shared, i):
                 copied += 1
         return copied
 
+    def published(self) -> int:
+        """Return how many market events the feed has published."""
+        return int(self.memory["ring.md"]["control"]["tail"][0])
+
     def copy_book(self, shared, index: int) -> bool:
-        """Copy one book under its seqlock; False where the feed has nothing for it yet."""
-        theirs, levels, slots = shared["books"], shared["levels"], shared["slots"]
+        """Copy one book, its prints and its status, under its seqlock; False where the feed has nothing for it yet."""
+        theirs, levels, slots, market = shared["books"], shared["levels"], shared["slots"], self.memory["market"]
         for _ in range(1000):
             before = int(theirs["version"][index])
             if before & 1:
                 time.sleep(0)
                 continue
+            told = self.published()
             head = np.array(theirs[index : index + 1])[0]
+            quote, status = (np.array(market[name][index : index + 1]) for name in ("quotes", "statuses"))
             sides = []
             for side in range(2):
                 at, count = int(head["sides"][side]["start"]), int(head["sides"][side]["count"])
@@ -166,26 +174,27 @@ class StrategyAgent(Agent):
         for side, (keys, quantities, counts) in enumerate(sides):
             at = self.books.ctypes.data + index * book_dtype.itemsize + SIDES_AT + side * side_dtype.itemsize
             self.fill_side(book["sides"][0, side : side + 1], at, keys, quantities, counts)
-        self.copy_cell(self.memory["market"]["statuses"], index, self.statuses[index : index + 1])
-        quote = self.memory["market"]["quotes"][index : index + 1]
+        self.statuses[index : index + 1] = status
         book["state"], book["trading"] = int(head["state"]), int(quote["trading"][0])
-        book["last_px"], book["last_qty"] = int(quote["last_px"][0]), int(quote["last_qty"][0])
-        book["skip_to"], book["dirty"], book["subscribed"] = int(head["wire_seq"]), 1, 1
+        for name in ("last_px", "last_qty", "volume"):
+            book[name] = int(quote[name][0])
+        book["skip_to"], book["skip_before"], book["dirty"], book["subscribed"] = int(head["wire_seq"]), told, 1, 1
         for side, name, sign in ((0, "bid", 1), (1, "ask", -1)):
             keys, quantities, _ = sides[side]
             book[f"{name}_px"] = sign * int(keys[-1]) if len(keys) else 0
             book[f"{name}_qty"] = int(quantities[-1]) if len(keys) else 0
         return True
 
-    def copy_cell(self, cells, index: int, target) -> None:
-        """Copy a seqlock cell of the feed's to our own record. Raises HftdError where the feed never left it alone."""
+    def copy_session(self) -> None:
+        """Copy what concerns all instruments to our own record. Raises HftdError where the feed never left it alone."""
+        cells, target = self.memory["market"]["session"], self.made["session"]
         for _ in range(1000):
-            before = int(cells["version"][index])
-            target[:] = np.array(cells[index : index + 1])
-            if before & 1 == 0 and int(cells["version"][index]) == before:
+            before = int(cells["version"][0])
+            target[:] = np.array(cells)
+            if before & 1 == 0 and int(cells["version"][0]) == before:
                 return
             time.sleep(0)
-        raise HftdError(f"strategy {self.program.name}: the feed never left the status of instrument {index} alone")
+        raise HftdError(f"strategy {self.program.name}: the feed never left what concerns all instruments alone")
 
     def fill_side(self, side, side_at, keys, quantities, counts) -> None:
         """Write a sorted side (best last) into our own arena. side: view of the side_dtype record that lies at `side_at`."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from hftd.msg.enums import EventKind
-from hftd.msg.records import FLAG_END_OF_PACKET, FLAG_SELL, FLAG_STATE_SHIFT, market_event_dtype
+from hftd.msg.records import FLAG_END_OF_PACKET, FLAG_SELL, FLAG_SNAPSHOT, FLAG_STATE_SHIFT, market_event_dtype
 from hftd.strategy.harness import Tape
 from hftd.strategy.tape import collect
 
@@ -22,7 +22,8 @@ class Desk(Tape):
         super().__init__(file, symbols=list(symbols), paper=False, **options)
         self.clock, self.wire, self.ref = 1000, 0, 100
 
-    def event(self, kind, px=0, qty=0, side=BUY, instrument=0, ref=0, orders=1, end=True, state=0, wire=0):
+    def event(self, kind, px=0, qty=0, side=BUY, instrument=0, ref=0, orders=1, end=True, state=0, wire=0,
+              snapshot=False):  # fmt: skip
         """Play one market event; return its reference."""
         self.clock += 10
         self.wire = wire or self.wire + 1
@@ -33,7 +34,7 @@ class Desk(Tape):
         made["ts_recv"], made["ts_event"], made["px"], made["qty"], made["ref"] = self.clock, self.clock + 5, px, qty, ref
         made["orders"], made["instrument"], made["kind"], made["wire_seq"] = orders, instrument, int(kind), self.wire
         flags = (FLAG_SELL if side else 0) | (FLAG_END_OF_PACKET if end else 0) | (state << FLAG_STATE_SHIFT)
-        made["flags"] = flags
+        made["flags"] = flags | (FLAG_SNAPSHOT if snapshot else 0)
         self.play(made)
         return ref
 

@@ -19,7 +19,7 @@ from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
 from hftd.core.memory import load8, load16, load32, load64, record_at, row, span, swap16, swap32, swap64
 from hftd.feed.book import add_order, best, remove_order, tables
-from hftd.feed.events import BOOK_STATE, LEVEL, emit, make_room, update_quote
+from hftd.feed.events import BOOK_STATE, LEVEL, emit, end_change, make_room, update_quote
 from hftd.feed.memory import PX_LIMIT, book_dtype, feed_counters_dtype, level_dtype, type_count_dtype
 from hftd.feed.orders import find_order, resting_dtype
 from hftd.feed.prints import remember_print
@@ -103,13 +103,6 @@ def enter(agent, t, book, instrument, which, ref, qty, px, mpid):
         if gap >= 0 and best(book, 1 - which) != 0:
             note_crossed(agent, instrument, gap)
     return level, top
-
-
-@leaf
-def end_change(agent, book):
-    """Close a book to whose version `begin_write` was said: it stands as of the message at hand."""
-    book.wire_seq = agent.wire_seq & 0xFFFFFFFF
-    end_write(book)
 
 
 @leaf
@@ -202,7 +195,6 @@ def apply_cut(agent, t, at, kind, book, instrument, end):
         top = 1 if book.sides[which].best == found else 0
     else:
         top = remove_order(agent.engine, t, index)
-    end_change(agent, book)
     px = price_of(level)
     printed = 0
     if kind != ORDER_CANCEL:
@@ -232,6 +224,7 @@ def apply_cut(agent, t, at, kind, book, instrument, end):
             agent.touched = instrument + 1
     else:
         print_px = 0
+    end_change(agent, book)                           # with the print in the quote: a copy has both or neither
     if top != 0 and printed == 0:
         tell_top(agent, t, book, instrument, which)
     if agent.sink == SINK_RING:

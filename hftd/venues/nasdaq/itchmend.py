@@ -19,7 +19,7 @@ from hftd.core.apart import apart
 from hftd.core.jit import hot
 from hftd.core.memory import copy_bytes, load8, load16, load64, record_at, row, span, store8, store16, store64, swap16
 from hftd.feed.book import best, remove_order, tables
-from hftd.feed.events import set_state, tell_void
+from hftd.feed.events import end_change, set_state, tell_void
 from hftd.feed.memory import LACKS_MENDING, LACKS_ORDER, LACKS_TRUST, book_dtype, feed_counters_dtype, level_dtype
 from hftd.feed.state import (
     DOES_ADD,
@@ -221,6 +221,9 @@ def make_anew(agent, now):
         again = book.lacking & LACKS_TRUST != 0       # contradicted anew, or for the first time meanwhile
         if book.lacking & LACKS_MENDING != 0:
             book.lacking &= ~LACKS_MENDING
+            agent.wire_seq = agent.expected - 1
+            begin_write(book)
+            end_change(agent, book)                   # what is not about orders it had already: it is as new as all others
             again = again and book.lacking & LACKS_ORDER == 0
             if book.lacking == 0:
                 counters.mended += 1

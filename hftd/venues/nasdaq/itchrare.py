@@ -11,7 +11,7 @@ one we do not know forbids: an unknown trading state is a halt, an unknown Reg S
 from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
 from hftd.core.memory import record_at, row, span, swap32, swap64
-from hftd.feed.events import emit, make_room, set_state
+from hftd.feed.events import emit, end_change, make_room, set_state
 from hftd.feed.memory import book_dtype, feed_counters_dtype
 from hftd.feed.prints import remember_print, take_back
 from hftd.feed.state import DOES_EMIT, SINK_RING, SNAPSHOT_APPLYING, listed_dtype, standing_dtype
@@ -210,9 +210,22 @@ def tell_all(agent, event, px, qty, ref):
 def apply_rare(agent, at, kind, does, instrument, end):
     """Apply a message that touches no order. instrument: index, or -1 when it carries no locate. end: FLAG_END_OF_PACKET or 0."""
     apart()
-    counters = record_at(agent.counters_at, feed_counters_dtype)
     if kind == IPO_QUOTING and instrument < 0:        # the specification leaves its locate at 0
         instrument = find_symbol(agent, record_at(at, ipo_quoting_dtype).stock)
+    if instrument >= 0:
+        book = row(span(agent.engine.books), instrument, book_dtype)
+        begin_write(book)                             # whoever copies it has its prints and status as of the same message
+        apply_told(agent, at, kind, does, instrument, end)
+        end_change(agent, book)
+    else:
+        apply_told(agent, at, kind, does, instrument, end)
+
+
+@hot
+def apply_told(agent, at, kind, does, instrument, end):
+    """Apply a message as `apply_rare` has found out whom it is about."""
+    apart()
+    counters = record_at(agent.counters_at, feed_counters_dtype)
     if kind == SYSTEM_EVENT or kind == MWCB_STATUS or kind == MWCB_LEVELS:
         apply_market(agent, at, kind)
     elif instrument < 0 or does & DOES_EMIT == 0:

@@ -51,9 +51,10 @@ def test_a_strategy_that_was_too_slow_cancels_and_joins_again_with_the_feeds_boo
     desk.agent.on_reason(int(Reason.OVERRUN))
     desk.reopen_feed()
 
-    desk.level(BUY, PX + 100, 999, wire=39)                           # older than the copy: in it already
+    desk.level(BUY, PX + 100, 999, wire=38)                           # older than the copy: in it already
+    desk.level(BUY, PX + 100, 999, wire=40)                           # its newest, not published yet
     assert desk.do(5, 0, BUY, 0, PX, state=0)[0] == 2
-    desk.level(BUY, PX - 100, 50, wire=41)
+    desk.level(BUY, PX - 100, 50, wire=42)
     assert desk.do(5, 0, BUY, 0, PX - 200)[:5] == [3, PX - 100, 50, 1, 20]
     assert desk.do(5, 0, SELL, 0, PX)[:4] == [1, PX + 500, 30, 3]
     assert (desk.saw("bid_px"), desk.saw("ask_px")) == (PX - 100, PX + 500)
