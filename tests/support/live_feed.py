@@ -9,13 +9,14 @@ import os
 import socket
 import struct
 import time
+from typing import NamedTuple
 
 import numpy as np
 
 from hftd.control import config as configuration
 from hftd.core import clock as clocks
 from hftd.feed.setup import FeedAgent
-from hftd.msg.records import FLAG_STATE_SHIFT, market_event_dtype
+from hftd.msg.records import FLAG_END_OF_PACKET, FLAG_SELL, FLAG_STATE_SHIFT, market_event_dtype
 from hftd.shm import map as shared
 from hftd.shm import ring, segment
 from tests.support.itch_messages import packet
@@ -29,6 +30,19 @@ def udp(port: int = 0) -> socket.socket:
     made.bind(("127.0.0.1", port))
     made.setblocking(False)
     return made
+
+
+class Told(NamedTuple):
+    """What a market event says. side: 1, of the selling side; end: the packet has no more of this instrument."""
+
+    kind: int
+    instrument: int
+    side: int
+    px: int
+    qty: int
+    orders: int
+    ref: int
+    end: bool
 
 
 class Live:
@@ -52,6 +66,7 @@ class Live:
         })  # fmt: skip
         self.lines = [("127.0.0.1", port) for port in ports]
         self.session, self.messages = "SESSION001", []
+        self.said = self.seen = 0
         self.requests: list[tuple[int, int, int]] = []
         self.memory = shared.create(self.config, 1)
         clocks.calibrate(self.memory["control"]["clock"][0], 0.002)
@@ -87,6 +102,19 @@ class Live:
     def control(self, sequence: int, count: int = 0, line: int = 0) -> None:
         """Send a heartbeat (count 0) or an end of session (0xFFFF)."""
         self.send(self.session.encode().ljust(10) + struct.pack(">QH", sequence, count), line)
+
+    def after(self, *messages: bytes) -> list[Told]:
+        """Say messages, as the session's next packet; return the events they caused."""
+        self.send(packet(self.session, self.said + 1, *messages))
+        self.said += len(messages)
+        self.until(lambda: self.expected() == self.said + 1)
+        events = self.events()[self.seen :]
+        self.seen += len(events)
+        return [
+            Told(*(int(e[name]) for name in ("kind", "instrument")), int(e["flags"]) & FLAG_SELL,
+                 *(int(e[name]) for name in ("px", "qty", "orders", "ref")), bool(e["flags"] & FLAG_END_OF_PACKET))
+            for e in events
+        ]  # fmt: skip
 
     def answer(self, server: int = 0, keep=lambda first: True) -> int:
         """Answer the requests that wait at a server; return how many were. `keep(first)` False: stay silent."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hftd.msg.enums import BookState, EventKind, TradingState
-from hftd.msg.records import FLAG_SELL, INSTRUMENT_ROUND_LOTS
+from hftd.msg.records import INSTRUMENT_ROUND_LOTS
 from hftd.msg.status import OPERATIONAL, RESUMED, SHORT
 from tests.support import itch_messages as itch
 from tests.support.feed_books import Feed
@@ -23,24 +23,9 @@ def feed():
 @pytest.fixture(scope="module")
 def live():
     made = Live()
-    made.seen = made.seq = 0
-    after(made, itch.directory(5, "AAPL"), itch.directory(6, "MSFT"))
+    made.after(itch.directory(5, "AAPL"), itch.directory(6, "MSFT"))
     yield made
     made.close()
-
-
-def after(live, *messages) -> list[tuple]:
-    """Send messages as one packet; return (kind, instrument, px, qty, orders, ref, sell) of the events they caused."""
-    live.send(itch.packet(live.session, live.seq + 1, *messages))
-    live.seq += len(messages)
-    live.until(lambda: live.expected() == live.seq + 1)
-    events = live.events()[live.seen :]
-    live.seen += len(events)
-    return [
-        (EventKind(int(e["kind"])), int(e["instrument"]), int(e["px"]), int(e["qty"]), int(e["orders"]), int(e["ref"]),
-         int(e["flags"]) & FLAG_SELL)
-        for e in events
-    ]  # fmt: skip
 
 
 def row(feed, name: str = "statuses", index: int = 0) -> dict[str, int]:
@@ -56,25 +41,26 @@ def word(text: str) -> int:
 
 def test_every_field_is_in_an_event(live):
     K = EventKind
-    assert after(live, itch.collar(5, 1_000_000, 950_000, 1_050_000, 2)) == [(K.COLLAR, 0, 1_000_000, 950_000, 2, 1_050_000, 0)]
-    assert after(live, itch.ipo(0, 34_500, "A", 170_000, symbol="MSFT")) == [(K.IPO, 1, 170_000, 34_500 * 10**9, 0, ord("A"), 0)]
-    assert after(live, itch.ipo(6, 0, "C", 0, symbol="MSFT")) == [(K.IPO, 1, 0, 0, 0, ord("C"), 0)]
+    assert live.after(itch.collar(5, 100, 95, 105, 2)) == [(K.COLLAR, 0, 0, 100, 95, 2, 105, True)]
+    assert live.after(itch.ipo(0, 34_500, "A", 17, symbol="MSFT")) == [(K.IPO, 1, 0, 17, 34_500 * 10**9, 0, ord("A"), False)]
+    assert live.after(itch.ipo(6, 0, "C", 0, symbol="MSFT")) == [(K.IPO, 1, 0, 0, 0, 0, ord("C"), True)]
     for code, interest in (("B", 1), ("S", 2), ("A", 3), ("N", 0)):
-        assert after(live, itch.retail(6, code)) == [(K.RETAIL, 1, 0, interest, 0, 0, 0)]
-    assert after(live, itch.listing(5, "Y", 11, 12, 13, 14, 15, 16)) == [
-        (K.LISTING_LIMITS, 0, 11, 12, 0, 1, 0), (K.LISTING, 0, 13, 14, 16, 15, 0),
+        assert live.after(itch.retail(6, code)) == [(K.RETAIL, 1, 0, 0, interest, 0, 0, True)]
+    assert live.after(itch.listing(5, "Y", 11, 12, 13, 14, 15, 16)) == [
+        (K.LISTING_LIMITS, 0, 0, 11, 12, 0, 1, False), (K.LISTING, 0, 0, 13, 14, 16, 15, True),
     ]  # fmt: skip
-    assert after(live, itch.participant(5, "NITE", "Y", "P", "A")) == [
-        (K.PARTICIPANT, 0, 0, 1, ord("A") | ord("P") << 8 | ord("Y") << 16, word("NITE"), 0)
+    assert live.after(itch.participant(5, "NITE", "Y", "P", "A")) == [
+        (K.PARTICIPANT, 0, 0, 0, 1, ord("A") | ord("P") << 8 | ord("Y") << 16, word("NITE"), True)
     ]
-    assert after(live, itch.participant(5, "NITE", "N", "N", "W"))[0][3] == 0
-    assert after(live, itch.breaker_levels(3 * 10**11, 2 * 10**11, 10**11)) == [
-        (K.BREAKER_LEVELS, 0, 3 * 10**11, 2 * 10**11, 0, 10**11, 0)
+    assert live.after(itch.participant(5, "NITE", "N", "N", "W"))[0].qty == 0
+    assert live.after(itch.breaker_levels(3 * 10**11, 2 * 10**11, 10**11)) == [
+        (K.BREAKER_LEVELS, 0, 0, 3 * 10**11, 2 * 10**11, 0, 10**11, False)
     ]
-    assert after(live, itch.breach("2")) == [(K.SYSTEM, 0, 0, ord("W"), 0, 2, 0)]
-    assert after(live, itch.action(5, "T")) == [(K.STATUS, 0, 0, TradingState.TRADING, 0, word("") | RESUMED, 0)]
-    assert after(live, itch.reg_sho(5, "1"))[0][5] == word("") | SHORT
-    assert after(live, itch.operational(5, "Q", "H"))[0][3:6:2] == (TradingState.HALTED, word("") | SHORT | OPERATIONAL)
+    assert live.after(itch.breach("2")) == [(K.SYSTEM, 0, 0, 0, ord("W"), 0, 2, False)]
+    assert live.after(itch.action(5, "T")) == [(K.STATUS, 0, 0, 0, TradingState.TRADING, 0, word("") | RESUMED, True)]
+    assert live.after(itch.reg_sho(5, "1"))[0].ref == word("") | SHORT
+    (halted,) = live.after(itch.operational(5, "Q", "H"))
+    assert (halted.qty, halted.ref) == (TradingState.HALTED, word("") | SHORT | OPERATIONAL)
 
 
 def test_the_rows_hold_every_field(feed):

@@ -38,7 +38,7 @@ class Chain:
         self.risk = RiskAgent(self.live.config, memory)
         self.risk.prepare(False)
         self.run["state"], self.run["session_up"] = int(RunState.READY), 1
-        self.seq = self.seen = 0
+        self.seen = 0
         self.send(itch.directory(5, "AAPL"), itch.directory(6, "MSFT"), itch.action(5, "T"), itch.action(6, "T", symbol="MSFT"))
         for at, (locate, symbol) in enumerate(((5, "AAPL"), (6, "MSFT"))):
             bid, ask = (itch.add(locate, 10 * side + at, "BS"[side], 100, 1_000_000 + 100 * side, symbol) for side in (0, 1))
@@ -46,9 +46,7 @@ class Chain:
 
     def send(self, *messages: bytes) -> list[int]:
         """Send a packet through feed, strategy and risk; return the instruments of the orders that came out."""
-        self.live.send(itch.packet(self.live.session, self.seq + 1, *messages))
-        self.seq += len(messages)
-        self.live.until(lambda: self.live.expected() == self.seq + 1)
+        self.live.after(*messages)
         for agent in (self.strategy, self.risk):
             agent.cold(1 << 60)
             agent.kernel()(agent.handle, agent.mark, agent.waiting, 4)
@@ -60,7 +58,8 @@ class Chain:
 
     def both(self) -> list[int]:
         """Change both books, as two instruments of one packet."""
-        return self.send(itch.add(5, self.seq + 100, "B", 100, 999_900), itch.add(6, self.seq + 200, "B", 100, 999_900, "MSFT"))
+        ref = self.live.said + 100
+        return self.send(itch.add(5, ref, "B", 100, 999_900), itch.add(6, ref + 100, "B", 100, 999_900, "MSFT"))
 
     def close(self) -> None:
         self.strategy.close()
