@@ -212,6 +212,8 @@ def apply_rare(agent, at, kind, does, instrument, end):
     apart()
     if kind == IPO_QUOTING and instrument < 0:        # the specification leaves its locate at 0
         instrument = find_symbol(agent, record_at(at, ipo_quoting_dtype).stock)
+        if instrument >= 0 and not more_to_come(agent, instrument):
+            end = FLAG_END_OF_PACKET
     if instrument >= 0:
         book = row(span(agent.engine.books), instrument, book_dtype)
         begin_write(book)                             # whoever copies it has its prints and status as of the same message
@@ -219,6 +221,16 @@ def apply_rare(agent, at, kind, does, instrument, end):
         end_change(agent, book)
     else:
         apply_told(agent, at, kind, does, instrument, end)
+
+
+@hot
+def more_to_come(agent, instrument):
+    """Tell whether the packet has a message about the instrument, under its own locate, after the one at hand."""
+    locate = row(span(agent.instruments), instrument, instrument_dtype).locate
+    if locate < 0:
+        return False
+    ahead = (row(span(agent.listed), locate, listed_dtype).last - agent.wire_seq) & 0xFFFFFFFF
+    return 0 < ahead < 0x80000000
 
 
 @hot

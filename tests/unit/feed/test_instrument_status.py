@@ -42,7 +42,7 @@ def word(text: str) -> int:
 def test_every_field_is_in_an_event(live):
     K = EventKind
     assert live.after(itch.collar(5, 100, 95, 105, 2)) == [(K.COLLAR, 0, 0, 100, 95, 2, 105, True)]
-    assert live.after(itch.ipo(0, 34_500, "A", 17, symbol="MSFT")) == [(K.IPO, 1, 0, 17, 34_500 * 10**9, 0, ord("A"), False)]
+    assert live.after(itch.ipo(0, 34_500, "A", 17, symbol="MSFT")) == [(K.IPO, 1, 0, 17, 34_500 * 10**9, 0, ord("A"), True)]
     assert live.after(itch.ipo(6, 0, "C", 0, symbol="MSFT")) == [(K.IPO, 1, 0, 0, 0, 0, ord("C"), True)]
     for code, interest in (("B", 1), ("S", 2), ("A", 3), ("N", 0)):
         assert live.after(itch.retail(6, code)) == [(K.RETAIL, 1, 0, 0, interest, 0, 0, True)]

@@ -94,6 +94,14 @@ def test_a_last_message_of_a_wrong_length_still_ends_the_packet(live):
     assert [(kind, instrument, end) for kind, instrument, *_, end in events] == [(LEVEL, 0, True), (LEVEL, 1, True)]
 
 
+def test_a_message_found_by_its_symbol_ends_the_packet_where_it_is_the_last(live):
+    """An IPO release comes without a locate."""
+    ipo = itch.ipo(0, 34_500, "A", 170_000)
+    assert live.after(ipo) == [(EventKind.IPO, 0, 0, 170_000, 34_500 * 10**9, 0, ord("A"), True)]
+    assert [event.end for event in live.after(ipo, itch.add(5, 1, "B", 100, 990_000))] == [False, True]
+    assert live.after(itch.add(5, 2, "B", 100, 990_000), itch.add(6, 3, "B", 100, 990_000, "MSFT"), ipo)[-1].end
+
+
 def test_a_locate_that_changes_hands_ends_the_packet_of_who_had_it(live):
     events = live.after(
         itch.add(5, 1, "B", 100, 990_000), itch.directory(5, "NVDA"), itch.add(5, 2, "B", 100, 990_000, symbol="NVDA"),
