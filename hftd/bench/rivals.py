@@ -7,6 +7,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hftd.venues.nasdaq.itch50 import unframed
+
 PYTHON_MESSAGES = 200_000
 """A rival that is written in Python is given so many messages at most."""
 
@@ -48,13 +50,13 @@ def _itch_book(raw: bytes) -> object:
 def _meatpy_parse(raw: bytes) -> int:
     from meatpy.itch50.itch50_market_message import ITCH50MarketMessage
 
-    return sum(1 for message in messages(raw) if ITCH50MarketMessage.from_bytes(message))
+    return sum(1 for message in unframed(raw) if ITCH50MarketMessage.from_bytes(message))
 
 
 def _struct(raw: bytes) -> int:
     """Framing, and the fields of adds: what a loop of one's own costs in Python."""
     add, total = struct.Struct(">QcI8sI").unpack_from, 0
-    for message in messages(raw):
+    for message in unframed(raw):
         if message[0] in (65, 70):
             total += add(message, 11)[2]
     return total
@@ -67,15 +69,6 @@ RIVALS = (
     Rival("meatpy from_bytes", "meatpy", "parse", _meatpy_parse, whole=False),
     Rival("struct loop", "struct", "parse", _struct, whole=False),
 )
-
-
-def messages(raw: bytes):
-    """Yield the messages of framed bytes."""
-    at = 0
-    while at < len(raw):
-        size = raw[at] << 8 | raw[at + 1]
-        yield raw[at + 2 : at + 2 + size]
-        at += 2 + size
 
 
 def first(raw: bytes, count: int) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 from hftd.feed.files import ItchFile
 from hftd.feed.sources import desk as desks
 from hftd.feed.sources.capture import CaptureFile
+from hftd.venues.nasdaq.itch50 import unframed
 from tests.support.data import shared_data
 from tests.support.feed_books import Feed
 from tests.support.pcap import udp_payloads
@@ -55,15 +56,6 @@ class Ours:
 @pytest.fixture(scope="module", params=[*ITCH, *CAPTURES], ids=lambda name: name.split("/")[1])
 def ours(request) -> Ours:
     return Ours(request.param)
-
-
-def messages(raw: bytes):
-    """The messages of framed bytes."""
-    at = 0
-    while at < len(raw):
-        size = int.from_bytes(raw[at : at + 2], "big")
-        yield raw[at + 2 : at + 2 + size]
-        at += 2 + size
 
 
 def session(raw: bytes, *tables: str, depth: int = 0):
@@ -147,7 +139,7 @@ def test_meatpy_agrees_at_every_tenth_of_the_file_and_on_every_queue(name, symbo
 
     raw = ItchFile(shared_data(name)).load()[0].tobytes()
     theirs = processors.ITCH50MarketProcessor(symbol, datetime.datetime(2020, 1, 30))
-    every = list(messages(raw))[:40_000]              # its pace is 5 us a message
+    every = list(unframed(raw))[:40_000]              # its pace is 5 us a message
     feed = Feed(instruments=4, levels=1 << 13, orders=1 << 14)
     step, compared = len(every) // 10, 0
     for seq, message in enumerate(every, 1):

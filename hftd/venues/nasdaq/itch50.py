@@ -8,6 +8,8 @@ The length of a message is the framing's to say; a type that is not in LENGTH is
 over the years), a known type of another length is an error to count.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from hftd.core.jit import leaf
@@ -197,3 +199,12 @@ def symbol_to_int(symbol: str) -> int:
 def symbol_to_text(value: int) -> str:
     """Return the symbol of an int64 of wire bytes."""
     return int(value).to_bytes(8, "little", signed=True).decode("ascii", "replace").rstrip()
+
+
+def unframed(raw: bytes) -> Iterator[bytes]:
+    """Yield the messages of framed bytes, each with its two bytes of length before it. In Python: for what is not in a hurry."""
+    at = 0
+    while at < len(raw):
+        size = raw[at] << 8 | raw[at + 1]
+        yield raw[at + 2 : at + 2 + size]
+        at += 2 + size

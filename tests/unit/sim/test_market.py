@@ -24,15 +24,6 @@ def said(seed: int, count: int = COUNT) -> tuple[Market, bytes]:
     return market, bytes(buffer[: end - at])
 
 
-def messages(raw: bytes):
-    """Yield the messages of framed bytes."""
-    at = 0
-    while at < len(raw):
-        size = int.from_bytes(raw[at : at + 2], "big")
-        yield raw[at + 2 : at + 2 + size]
-        at += 2 + size
-
-
 def test_a_seed_says_the_same_again_and_another_something_else():
     assert said(3)[1] == said(3)[1] != said(4)[1]
 
@@ -42,7 +33,7 @@ def test_the_naive_twin_believes_every_message_and_the_engine_agrees():
     naive, feed = NaiveBooks(), Feed(instruments=SYMBOLS, levels=4096, orders=4096)
     feed.apply_framed(market.opening())
     refs: set[int] = set()
-    for message in messages(raw):
+    for message in itch50.unframed(raw):
         assert len(message) == itch50.LENGTH[message[0]]
         naive.apply(message)
         if chr(message[0]) in "AFU":
@@ -63,7 +54,7 @@ def test_the_naive_twin_believes_every_message_and_the_engine_agrees():
 
 def test_the_mix_is_that_of_a_real_day_and_the_books_keep_their_size():
     market, raw = said(5)
-    kinds = Counter(chr(message[0]) for message in messages(raw))
+    kinds = Counter(chr(message[0]) for message in itch50.unframed(raw))
     total = sum(kinds.values())
     assert total == COUNT
     for names, low, high in (("AF", 0.36, 0.55), ("D", 0.32, 0.48), ("U", 0.06, 0.14), ("EC", 0.03, 0.07), ("X", 0.003, 0.02)):
