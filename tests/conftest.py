@@ -1,6 +1,9 @@
-"""What holds for every test: whoever ends the run, what a test started is ended too."""
+"""What holds for every test: whoever ends the run, what a test started is ended too, and no state stays in anybody's home."""
 
 import signal
+import tempfile
+
+import pytest
 
 
 def _end(number, frame):
@@ -11,3 +14,11 @@ def pytest_configure(config):
     """Let SIGTERM and SIGHUP unwind the run as Ctrl-C does, so that fixtures end daemons and remove memory."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_home():
+    """Give daemons and agents that name no state directory a temporary one, for all of the run and what it starts."""
+    with tempfile.TemporaryDirectory(prefix="hftd-tests-") as home, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", home)
+        yield
