@@ -220,7 +220,8 @@ def ring_round_trip(lab: Lab):
     """One record under way at a time. Ratios are of means without the slowest tenth: finer than the clock's step."""
     found = _all_trips(lab)
     one, two, walk = (np.median(found[f"of_{name}"]) for name in ("one", "two", "walk"))
-    ratio = f"{walk:.2f} of bare lines in turn, {two:.2f} of the same line each way, {one:.2f} of one for both; {ROUNDS} rounds"
+    ratio = (f"{walk:.2f} of bare lines in turn, {two:.2f} of the same line each way, {one:.2f} of one for both: means without the "
+             f"slowest tenth, {ROUNDS} rounds")  # fmt: skip
     return Samples(found["ring"], limit=_line_limit(lab), note=ratio)
 
 

@@ -195,8 +195,10 @@ def registered() -> dict[str, Benchmark]:
 
 def row_of(bench: Benchmark, samples: Samples, lab: Lab) -> Row:
     """Return the row of one set of samples."""
-    values = np.maximum(statistics.spread(samples.ticks) - lab.overhead, 0.0) * lab.ns_per_tick / samples.per
-    points = [round(float(point), 2) for point in np.percentile(values, [0, 50, 99, 99.9, 100])] if len(values) else [0.0] * 5
+    read, values = (np.maximum(ticks - lab.overhead, 0.0) * lab.ns_per_tick / samples.per
+                    for ticks in (samples.ticks, statistics.spread(samples.ticks)))  # fmt: skip
+    points = [read.min(), *np.percentile(values, [50, 99, 99.9]), read.max()] if len(values) else [0.0] * 5
+    points = [round(float(point), 2) for point in points]
     low, high = statistics.median_interval(values)
     budget = samples.budget if samples.budget is not None else (bench.budget if not samples.name else None)
     return Row(

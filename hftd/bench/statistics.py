@@ -12,29 +12,39 @@ import numpy as np
 
 BLOCKS, RESAMPLES = 50, 200
 FENCE = 10.0
-FEW, SPARSE = 500, 0.2
-"""Fewer samples, or values more densely taken, say nothing of a clock's step."""
+FEW, BULK, WIDTH = 500, 95, 3
+"""Samples and per cent of them that say something of a clock's step; ticks of a step by which its readings differ (rounding)."""
+
+
+def step_of(ticks: np.ndarray) -> float:
+    """Return by how much the clock moves at once, by its samples; 1 where they do not show that it moves in steps.
+
+    They show it where nearly all of them lie in clusters of at most WIDTH ticks, at multiples of one distance.
+    """
+    if len(ticks) < FEW:
+        return 1.0
+    found = np.unique(ticks[ticks <= np.percentile(ticks, BULK)])
+    edges = np.flatnonzero(np.diff(found) > WIDTH)
+    first, last = found[np.r_[0, edges + 1]], found[np.r_[edges, len(found) - 1]]
+    gaps = np.diff((first + last) / 2)
+    if len(gaps) < 2 or (last - first).max() > WIDTH:
+        return 1.0
+    turns = np.round(gaps / gaps.min())
+    step = float(gaps.sum() / turns.sum())
+    return step if (np.abs(gaps - turns * step) <= WIDTH / 2).all() else 1.0
 
 
 def spread(ticks: np.ndarray, seed: int = 1) -> np.ndarray:
-    """Return samples as floats, those of one step of the clock laid evenly over it, in an order of no meaning.
-
-    A step is a cluster of neighbouring values with nothing for 4 ticks or more around it. A clock that counts singly leaves no such
-    pattern in its common values, and the samples stay as they are.
-    """
+    """Return samples as floats; where the clock moves in steps, those of one step laid evenly over it, in no meant order."""
     values = np.asarray(ticks, float)
-    common = np.unique(np.asarray(ticks)[values <= np.percentile(values, 99)]) if len(values) >= FEW else np.zeros(0)
-    if len(common) < 2 or len(common) > SPARSE * (common[-1] - common[0] + 1):
+    step = step_of(values)
+    if step == 1.0:
         return values
-    found = np.unique(ticks)
-    cluster = np.concatenate([[0], np.cumsum(np.diff(found) > 3)])
-    owner = cluster[np.searchsorted(found, ticks)]
-    centres = np.bincount(owner, weights=values) / np.bincount(owner)
-    step = float(np.median(np.diff(centres[: cluster[np.searchsorted(found, common[-1])] + 1])))
+    owner = np.round(values / step).astype(np.int64)
     random = np.random.default_rng(seed)
-    for index, centre in enumerate(centres):
+    for index in np.unique(owner):
         here = np.flatnonzero(owner == index)
-        values[here] = centre + step * random.permutation((np.arange(len(here)) + 0.5) / len(here) - 0.5)
+        values[here] = values[here].mean() + step * random.permutation((np.arange(len(here)) + 0.5) / len(here) - 0.5)
     return values
 
 

@@ -72,9 +72,21 @@ def test_a_clock_that_counts_in_steps_still_tells_the_median():
     assert np.sort(spread(stepped)).mean() == pytest.approx(stepped.mean(), abs=0.1)
 
 
-SINGLY = np.random.default_rng(4).normal(100, 8, 4000).astype(np.int64)
+def tailed(*parts: np.ndarray) -> np.ndarray:
+    """Samples of a clock that counts singly, and one in fifty far out."""
+    random = np.random.default_rng(4)
+    far = random.uniform(1500, 20_000, sum(map(len, parts)) // 50)
+    return random.permutation(np.concatenate([*parts, far])).astype(np.int64)
 
 
-@pytest.mark.parametrize("ticks", [SINGLY, np.array([26] * 100), np.zeros(0)])
+NORMAL = np.random.default_rng(4).normal
+
+
+@pytest.mark.parametrize("ticks", [
+    NORMAL(100, 8, 4000).astype(np.int64), np.array([26] * 1000), np.array([26, 52, 78] * 100), np.zeros(0, np.int64),
+    tailed(NORMAL(700, 30, 8000), NORMAL(900, 30, 12_000)), tailed(NORMAL(1000, 40, 20_000)), tailed(NORMAL(50, 1, 20_000)),
+    np.repeat([100, 130, 171], 1000),
+])  # fmt: skip
 def test_samples_of_a_clock_that_counts_singly_stay_as_they_are(ticks):
+    """Two modes, a narrow one, a long tail, too few samples, distances that differ: none of it is a step."""
     assert (spread(ticks) == ticks).all()
