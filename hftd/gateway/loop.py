@@ -17,7 +17,7 @@ from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
 from hftd.core.memory import record_at, span_dtype
 from hftd.gateway.incoming import lose_orders, receive_messages, reconcile, undo_half, unplug_link
-from hftd.gateway.memory import LINK_REPLAY, gateway_counters_dtype, session_dtype
+from hftd.gateway.memory import LINK_REPLAY, RISK_SILENT, gateway_counters_dtype, session_dtype
 from hftd.gateway.order_table import rebuild, table_dtype
 from hftd.gateway.outgoing import send_orders, sweep, time_batch, write_cancels
 from hftd.gateway.reports import note
@@ -76,8 +76,6 @@ gateway_agent_dtype = layout("gateway_agent", 1152, [
 
 _RECONNECT = int(Reason.RECONNECT)
 _KILL = int(LogCode.KILL)
-RISK_SILENT = 1
-"""Detail `a` of a KILL entry in the error log: risk was silent (0: the kill switch itself)."""
 
 
 @hot

@@ -176,6 +176,9 @@ HISTOGRAMS = ("feed", "strategy", "risk", "gateway", "tick_to_trade", "send", "a
 """Ticks. feed, strategy, risk: each hop's publishing after the hop before; gateway: send() called after risk published;
 tick_to_trade: send() called after the packet was received; send: the call; answer: first answer of the venue after it."""
 
+RISK_SILENT = 1
+"""Detail `a` of a KILL entry in the error log: risk was silent (0: the kill switch itself)."""
+
 KEEP_FINISHED = 1024
 """Finished orders kept for people to see, before their rows are used again."""
 

@@ -19,7 +19,9 @@ from typing import Any
 from hftd.control.placing import in_words
 from hftd.core.fixed import to_text
 from hftd.msg import ids
+from hftd.gateway.memory import RISK_SILENT
 from hftd.msg.enums import DENY_TEXT, DenyReason, ExecType, LogCode
+from hftd.risk import kill
 
 FILE_BYTES = 32 << 20
 KEPT = 5
@@ -40,7 +42,7 @@ SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
     LogCode.SESSION_LOST: ("error", "venue session is lost", ("a", "b", "c", "d")),
     LogCode.RING_FULL: ("error", "a ring was full", ("ring", "times", "c", "d")),
     LogCode.CONSUMER_DETACHED: ("error", "a consumer was too slow and was detached", ("who", "times", "c", "d")),
-    LogCode.KILL: ("error", "the kill switch is set", ("a", "by", "c", "d")),
+    LogCode.KILL: ("error", "the kill switch is set by {by}", ("utc_ns", "by", "", "")),
     LogCode.GATEWAY_REFUSED: ("error", "the gateway refused an order that risk did not approve", ("reason", "cl_ord_id", "c", "d")),
     LogCode.VENUE_BAD_MESSAGE: ("warning", "messages of the venue that do not fit", ("why", "detail", "c", "d")),
     LogCode.STRATEGY_ERROR: ("error", "strategy {strategy} is dead or hung: its orders are cancelled",
@@ -60,6 +62,14 @@ SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
     LogCode.NOT_PLACED: ("warning", "placement: the kernel did not grant what was asked for", ("item", "asked", "got", "why")),
 }  # fmt: skip
 """Code -> level, sentence, names of a, b, c, d ('' left out)."""
+
+COUNTED: dict[tuple[LogCode, int], tuple[str, str, str]] = {
+    (LogCode.FEED_GAP, 0): ("warning", "market data gaps, the last at message {expected}", "expected"),
+    (LogCode.KILL, 0): ("error", "the kill switch was seen: every order is cancelled", "utc_ns"),
+    (LogCode.KILL, RISK_SILENT): ("error", "risk is silent: every order is cancelled", ""),
+}  # fmt: skip
+"""Errors that hot code counts with other integers than a log record of the code has: (code, a) -> level, sentence, name of b.
+There `a` tells one error from another (shm/errlog.py), so what varies is in `b`."""
 
 LEVEL_OF_EXEC = {
     ExecType.FILL: "info", ExecType.REJECTED: "warning", ExecType.BROKEN: "error", ExecType.UNKNOWN: "error",
@@ -235,27 +245,13 @@ class Logs:
 
     def coded(self, code: int, agent: str, values: list[int], utc_ns: int, **more: Any) -> None:
         """Write the sentence of a LogCode with its integers."""
-        try:
-            known = LogCode(code)
-            level, sentence, names = SENTENCES[known]
-        except (ValueError, KeyError):
-            self.say("warning", agent, f"unknown log code {code}", utc_ns, code=code, a=values[0], b=values[1])
-            return
-        facts: dict[str, Any] = {name: value for name, value in zip(names, values) if name}
-        sentence = sentence.format(**facts)
-        if known == LogCode.FEED_GAP and facts.get("given_up"):
-            sentence = f"market data gap given up at message {facts['expected']}: the books are stale"
-        if "cl_ord_id" in facts:
-            facts["cl_ord_id"] = ids.text(facts["cl_ord_id"])
-        if known == LogCode.ORDER_DENIED:
-            facts["reason"], facts["text"] = deny_words(facts["reason"])
-        if known in (LogCode.PLACED, LogCode.NOT_PLACED):
-            facts = in_words(*values)
-        if known == LogCode.BOOK_TAINTED:
-            facts["symbol"] = self.symbols(facts["instrument"])
-        if known == LogCode.KILL and facts.get("by"):
-            facts["by"] = int(facts["by"]).to_bytes(8, "little", signed=True).rstrip(b"\0 ").decode("ascii", "replace")
-        self.say(level, agent, sentence, utc_ns, kind=known.name, code=known.name, **facts, **more)
+        level, name, sentence, facts = told(code, values, self.symbols)
+        self.say(level, agent, sentence, utc_ns, kind=name, code=name, **facts, **more)
+
+    def counted(self, code: int, agent: str, a: int, b: int, utc_ns: int, times: int, total: int) -> None:
+        """Write that an error of the error log was counted `times` times more, `total` in all."""
+        level, name, sentence, facts = told_of_error(code, a, b, self.symbols)
+        self.say(level, agent, sentence, utc_ns, kind=name, code=name, **facts, times=times, total=total)
 
     def report(self, record, utc_ns: int, denied: bool) -> None:
         """Write a report or denial (report_dtype) at its level: fills info, refusals warning, the rest debug."""
@@ -281,7 +277,51 @@ class Logs:
         elif exec_type == ExecType.REJECTED:
             facts["reason"] = int(record["venue_id"])
         agent = "risk" if denied else "gateway"
-        self.say(level, agent, f"order {WORDS_OF_EXEC[exec_type]}", utc_ns, kind=(exec_type, facts.get("reason")), **facts)
+        self.say(level, agent, f"order {WORDS_OF_EXEC[exec_type]}", utc_ns, kind=kind_of(exec_type, facts.get("reason")), **facts)
+
+
+def kind_of(exec_type: ExecType, reason: Any = None) -> str:
+    """Return what reports of one kind are called where a flood of them is held back."""
+    return f"order {WORDS_OF_EXEC[exec_type]}" + (f", reason {reason}" if reason is not None else "")
+
+
+def told(code: int, values: list[int], symbols: Callable[[int], str]) -> tuple[str, str | int, str, dict[str, Any]]:
+    """Return level, the code's name, sentence and facts of a log record. values: a, b, c, d."""
+    try:
+        known = LogCode(code)
+        level, sentence, names = SENTENCES[known]
+    except (ValueError, KeyError):
+        return "warning", code, f"unknown log code {code}", {"a": values[0], "b": values[1]}
+    facts: dict[str, Any] = {name: value for name, value in zip(names, values) if name}
+    if known == LogCode.KILL:
+        facts["by"] = kill.name_of(facts["by"]) or "unknown"
+    sentence = sentence.format(**facts)
+    if known == LogCode.FEED_GAP and facts.get("given_up"):
+        sentence = f"market data gap given up at message {facts['expected']}: the books are stale"
+    if "utc_ns" in facts:
+        facts["utc"] = stamp(facts.pop("utc_ns"))
+    if "cl_ord_id" in facts:
+        facts["cl_ord_id"] = ids.text(facts["cl_ord_id"])
+    if known == LogCode.ORDER_DENIED:
+        facts["reason"], facts["text"] = deny_words(facts["reason"])
+    if known in (LogCode.PLACED, LogCode.NOT_PLACED):
+        facts = in_words(*values)
+    if known == LogCode.BOOK_TAINTED:
+        facts["symbol"] = symbols(facts["instrument"])
+    return level, known.name, sentence, facts
+
+
+def told_of_error(code: int, a: int, b: int, symbols: Callable[[int], str]) -> tuple[str, str | int, str, dict[str, Any]]:
+    """Return level, the code's name, sentence and facts of a row of the error log (shm/errlog.py)."""
+    try:
+        level, sentence, name = COUNTED[LogCode(code), a]
+    except (ValueError, KeyError):
+        return told(code, [a, b, 0, 0], symbols)
+    facts: dict[str, Any] = {name: b} if name else {}
+    sentence = sentence.format(**facts)
+    if name == "utc_ns":
+        facts = {"utc": stamp(b)}
+    return level, LogCode(code).name, sentence, facts
 
 
 def deny_words(reason: int) -> tuple[str, str]:

@@ -270,8 +270,8 @@ class RecorderAgent(Agent):
             self._errors_seen[at] = count
             row = errors[at]
             agent = self.names.get(at // ROWS, str(at // ROWS))
-            self.logs.coded(int(row["code"]), agent, [int(row["a"]), int(row["b"]), 0, 0], utc_of(clock, int(row["last"])),
-                            times=count - before, total=count)  # fmt: skip
+            self.logs.counted(int(row["code"]), agent, int(row["a"]), int(row["b"]), utc_of(clock, int(row["last"])),
+                              times=count - before, total=count)  # fmt: skip
 
     def _tell_states(self) -> None:
         """Write a line when an agent's state changes."""

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from hftd.gateway.memory import RISK_SILENT
 from hftd.msg.enums import DENY_TEXT, DenyReason, ExecType, LogCode
 from hftd.msg.ids import make_id
 from hftd.msg.records import log_dtype, report_dtype
@@ -93,6 +94,49 @@ def test_an_unknown_code_is_told_not_raised(log, code):
     log.coded(code, "feed", [1, 2, 3, 4], 1)
     log.report(report(exec_type=250), 1, denied=False)
     assert [line["event"] for line in log.read()] == [f"unknown log code {code}", "unknown report type 250"]
+
+
+def test_a_flood_of_reports_is_named_in_words(log, monkeypatch):
+    """What was held back is called what the lines were called, and for which reason."""
+    now = [1_700_000_000_000_000_000]
+    monkeypatch.setattr(logs.time, "time_ns", lambda: now[0])
+    for _ in range(BURST + 1):
+        log.report(report(exec_type=ExecType.FILL, venue_id=5), 1, denied=False)
+        log.report(report(exec_type=ExecType.DENIED, venue_id=DenyReason.POSITION), 1, denied=True)
+    now[0] += 1_000_000_000
+    log.say("warning", "feed", "another")
+    kinds = [line["kind"] for line in log.read() if "kind" in line]
+    assert kinds == ["order filled", "order denied, reason POSITION"]
+
+
+def test_the_kill_switch_is_told_by_name_and_time(log):
+    """By whom, and when; the gateway's count of the same has the time alone; silent risk is no kill switch."""
+    utc_ns = 1_700_000_000_123_456_789
+    by = int.from_bytes(b"anna\0\0\0\0", "little")
+    log.coded(int(LogCode.KILL), "risk", [utc_ns, by, 0, 0], 1)
+    log.counted(int(LogCode.KILL), "gateway", 0, utc_ns, 1, times=1, total=1)
+    log.counted(int(LogCode.KILL), "gateway", RISK_SILENT, 0, 1, times=1, total=1)
+    pulled, seen, silent = log.read()
+    assert (pulled["event"], pulled["by"], pulled["utc"]) == (
+        "the kill switch is set by anna", "anna", "2023-11-14T22:13:20.123456789Z"
+    )
+    assert (seen["event"], seen["utc"]) == ("the kill switch was seen: every order is cancelled", pulled["utc"])
+    assert silent["event"] == "risk is silent: every order is cancelled"
+    assert not any("by" in line for line in (seen, silent))
+
+
+def test_a_counted_gap_tells_the_message_that_is_missing(log):
+    """The error log keeps the number in its second integer: message 0 does not exist."""
+    log.counted(int(LogCode.FEED_GAP), "feed", 0, 17, 1, times=2, total=5)
+    (line,) = log.read()
+    assert line["event"] == "market data gaps, the last at message 17"
+    assert (line["times"], line["total"]) == (2, 5)
+
+
+def test_an_unknown_error_is_told_not_raised(log):
+    """As unknown log codes are."""
+    log.counted(99, "feed", 1, 2, 1, times=1, total=1)
+    assert log.read()[0]["event"] == "unknown log code 99"
 
 
 def test_rotation_keeps_so_many(tmp_path):
