@@ -13,7 +13,7 @@ from hftd.core.fixed import PRICE_SCALE, to_text
 from hftd.gateway import memory as gateway_memory
 from hftd.msg.enums import AgentState, BookState, LogCode, Reason, RunState, TradingState
 from hftd.msg.records import INSTRUMENT_SHORT_RESTRICTED, quote_dtype
-from hftd.risk import ledger
+from hftd.risk import kill, ledger
 from hftd.shm import map as shared
 from hftd.shm import ring
 from hftd.shm.control import REHEARSED_TEXT
@@ -41,6 +41,7 @@ def snapshot(config: Config, memory: shared.Memory) -> dict[str, Any]:
         "uptime_s": round((time.time_ns() - int(run["epoch"])) / 1e9, 1),
         "session_up": bool(run["session_up"]),
         "killed": bool(run["kill"]),
+        "kill": kill.in_force(config, memory),
         "agents": [_agent(config, memory, role, index, name, clock, now) for role, index, name in shared.agents(config)],
         "positions": carried(config, memory),
         "counters": counters(config, memory),

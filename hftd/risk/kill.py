@@ -35,7 +35,7 @@ def pull(config: Config, memory, by: str, why: str = "") -> dict[str, Any]:
     known = read_latch(config)
     if known is not None:
         return known
-    facts = {"by": by, "why": why, "utc_ns": now, "utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now / 1e9))}
+    facts = {"by": by, "why": why, "utc_ns": now, "utc": utc(now)}
     _write(latch_path(config), facts)
     return facts
 
@@ -72,6 +72,43 @@ def read_latch(config: Config) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return {"by": "unknown", "why": f"{path} cannot be read", "utc_ns": 1, "utc": ""}
+
+
+def in_force(config: Config, memory) -> dict[str, Any] | None:
+    """Return who pulled the switch of a running daemon, why and when, and what lifts it; None where it is off.
+
+    Keys: by, why, utc_ns, utc (ISO 8601), latched (whether it is on disk, and outlives a restart), lift (the command).
+    """
+    run = memory["control"]["run"][0]
+    pulled, by = int(run["kill"]), int(run["kill_by"])
+    if not pulled:
+        return None
+    try:
+        known = read_latch(config)
+    except HftdError:                                 # its directory is not ours to read: the word in memory is enough
+        known = None
+    lift = f"hftd kill --clear -n {config.daemon.name} --by NAME"
+    if known is not None:
+        return {"by": str(known.get("by", "")), "why": str(known.get("why", "")), "utc_ns": int(known["utc_ns"]),
+                "utc": str(known.get("utc", "")), "latched": True, "lift": lift}  # fmt: skip
+    return {"by": name_of(by), "why": "", "utc_ns": pulled, "utc": utc(pulled), "latched": False, "lift": lift}
+
+
+def in_words(facts: dict[str, Any]) -> str:
+    """Say what `in_force` found: by whom, when, why, and which command lifts it."""
+    why = f": {facts['why']}" if facts["why"] else ""
+    kept = "" if facts["latched"] else " (no latch on disk)"
+    return f"KILLED by {facts['by'] or 'unknown'} at {facts['utc'] or 'an unknown time'}{kept}{why}; lift it with: {facts['lift']}"
+
+
+def name_of(word: int) -> str:
+    """Return the text in a `kill_by` word: the first eight bytes of who pulled the switch."""
+    return word.to_bytes(8, "little", signed=True).rstrip(b"\0 ").decode("utf-8", "replace")
+
+
+def utc(utc_ns: int) -> str:
+    """Return a time as ISO 8601, in whole seconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(utc_ns / 1e9))
 
 
 def load_latch(config: Config, memory) -> bool:

@@ -76,3 +76,29 @@ def test_the_latch_is_the_owners_alone(desk):
     """0600."""
     kill.pull(desk.config, desk.memory, "anna")
     assert kill.latch_path(desk.config).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_in_force_says_by_whom_when_and_what_lifts_it(desk):
+    """From the latch, in full; from the word alone where there is no latch; nothing where it is off."""
+    assert kill.in_force(desk.config, desk.memory) is None
+    kill.pull(desk.config, desk.memory, "anna-maria", "looks wrong")
+    found = kill.in_force(desk.config, desk.memory)
+    assert (found["by"], found["why"], found["latched"]) == ("anna-maria", "looks wrong", True)
+    assert found["lift"] == f"hftd kill --clear -n {desk.config.daemon.name} --by NAME"
+    said = kill.in_words(found)
+    assert said == f"KILLED by anna-maria at {found['utc']}: looks wrong; lift it with: {found['lift']}"
+    kill.latch_path(desk.config).unlink()
+    found = kill.in_force(desk.config, desk.memory)
+    assert (found["by"], found["latched"]) == ("anna-mar", False) and found["utc"].startswith("20")
+    assert "no latch on disk" in kill.in_words(found)
+
+
+def test_a_latch_that_cannot_be_read_does_not_hide_the_switch(desk, monkeypatch):
+    """Whoever looks may not be the daemon's user."""
+    kill.pull(desk.config, desk.memory, "anna")
+
+    def refused(config):
+        raise kill.KillError("not yours")
+
+    monkeypatch.setattr(kill, "read_latch", refused)
+    assert kill.in_force(desk.config, desk.memory)["by"] == "anna"
