@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from hftd.errors import HftdError
+from hftd.errors import HftdError, exit_code
 
 DEFAULT_CONFIG = "config/hftd.toml"
 
@@ -98,12 +98,10 @@ def start(options) -> int:
     compile_all(config)
     if options.foreground:
 
-        def trading(why: str) -> None:
-            say(f"hftd: trading, layout {placement.layout} ({why})")
-            _say_memory(config)
-            _say_positions(config)
+        def up(why: str) -> None:
+            _say_up(config, os.getpid(), f"layout {placement.layout}: {why}")
 
-        return Supervisor(config, lock, on_ready=trading).run()
+        return Supervisor(config, lock, on_ready=up).run()
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -113,6 +111,7 @@ def start(options) -> int:
             daemonize(log_dir(config) / "supervisor.log")
             code = Supervisor(config, lock, on_ready=lambda why: _tell(write_end, f"ready {why}")).run()
         except HftdError as error:
+            code = exit_code(error)
             _tell(write_end, f"error {error}")
             complain(str(error))
         except BaseException:
@@ -127,23 +126,27 @@ def start(options) -> int:
     with os.fdopen(read_end) as pipe:
         word, _, text = pipe.readline().strip().partition(" ")
     if word == "ready":
-        say(f"hftd: {config.daemon.name} is trading (pid {pid}), layout {placement.layout}: {text}")
-        _say_memory(config)
-        _say_positions(config)
+        _say_up(config, pid, f"layout {placement.layout}: {text}")
         return 0
     complain(text or f"the supervisor ended; see {log_dir(config) / 'supervisor.log'}")
-    return 1
+    return max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 1)
 
 
-def _say_memory(config) -> None:
-    """Say how much the stores of each role hold, and on what pages they lie."""
-    from hftd.cli.main import say
+def _say_up(config, pid: int, how: str) -> None:
+    """Say that a daemon is up, whether it trades, how much the stores of each role hold, and on what pages they lie."""
+    from hftd.cli.main import complain, say
     from hftd.control.memorymap import at_start
-    from hftd.shm import control, segment
+    from hftd.risk import kill as switch
+    from hftd.shm import map as shared
 
-    words = segment.attach(segment.full_name(config.daemon.name, "control"), control.parts(), read_only=True)
-    for line in at_start(config, words):
+    running, memory = shared.attach(config.daemon.name)
+    killed = switch.in_force(running, memory)
+    say(f"hftd: {config.daemon.name} is {'up, and KILLED: it sends nothing' if killed else 'trading'} (pid {pid}), {how}")
+    for line in at_start(config, memory["control"]):
         say(f"hftd: memory: {line}")
+    _say_positions(config)
+    if killed:
+        complain(f"{config.daemon.name}: {switch.in_words(killed)}")
 
 
 def _say_positions(config) -> None:

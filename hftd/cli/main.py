@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 from hftd import __version__
-from hftd.errors import HftdError
+from hftd.errors import HftdError, exit_code
 
 
 def parser(whole: bool = True) -> argparse.ArgumentParser:
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         return int(options.run(options) or 0)
     except HftdError as error:
         complain(str(error))
-        return getattr(error, "exit_code", 1)
+        return exit_code(error)
     except KeyboardInterrupt:
         complain("interrupted")
         return 130

@@ -10,7 +10,7 @@ import socket
 import struct
 from pathlib import Path
 
-from hftd.errors import HftdError
+from hftd.errors import WRONG, HftdError
 
 REQUEST_MAX = 4096
 PEER_MAX_S = 0.2
@@ -19,6 +19,12 @@ PEER_MAX_S = 0.2
 
 class ChannelError(HftdError):
     """The daemon could not be asked."""
+
+
+class PathError(ChannelError):
+    """The run directory is not one that a socket can lie in."""
+
+    exit_code = WRONG
 
 
 class Server:
@@ -33,7 +39,7 @@ class Server:
             os.chmod(path, 0o600)
         except OSError as error:
             self._socket.close()
-            raise ChannelError(f"control socket {path}: {error.strerror or error}; choose another daemon.run_dir") from None
+            raise PathError(f"control socket {path}: {error.strerror or error}; choose another daemon.run_dir") from None
         self._socket.listen(8)
 
     def requests(self):

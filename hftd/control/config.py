@@ -18,7 +18,7 @@ from typing import Any
 
 import tomli
 
-from hftd.errors import HftdError
+from hftd.errors import WRONG, HftdError
 
 LAYOUTS = ("auto", "dedicated", "shared", "fused")
 TYPES = {int: "an integer", float: "a number", str: "a text", bool: "true or false", list: "a list", dict: "a table"}
@@ -28,7 +28,7 @@ TYPES = {int: "an integer", float: "a number", str: "a text", bool: "true or fal
 class ConfigError(HftdError, ValueError):
     """The configuration is wrong, and what would be right."""
 
-    exit_code = 2
+    exit_code = WRONG
 
 
 def key(default: Any, doc: str, *, unit: str = "", min: float | None = None, max: float | None = None,

@@ -5,12 +5,14 @@ The lowest latency on few cores, at the price of risk's independence: said at st
 
 import functools
 import time
+import traceback
+from pathlib import Path
 
 from hftd.core.agent import PARK_TURNS, SPIN_TURNS, STOP_SIGNALS, Agent, Flag
 from hftd.core.bind import bind
 from hftd.core.duty import fused_cycle
 from hftd.gateway.loop import gateway_turn
-from hftd.msg.enums import AgentState, Reason, RunState
+from hftd.msg.enums import AgentState, Reason, Role, RunState
 from hftd.risk.loop import risk_turn
 
 
@@ -18,6 +20,23 @@ from hftd.risk.loop import risk_turn
 def fused_kernel(program):
     """Return the compiled fused loop of one strategy program; of one program object always the same."""
     return bind(fused_cycle, program.name, salt=program.digest, turn_a=program.turn(), turn_b=risk_turn, turn_c=gateway_turn)
+
+
+FOLDERS = {"strategy": Role.STRATEGY, "risk": Role.RISK, "gateway": Role.GATEWAY}
+
+
+def blamed(error: BaseException, strategy_file: str) -> Role:
+    """Return whose code an error of the fused process came out of: the first of the three that stands in its traceback.
+
+    strategy_file: the file of the process's strategy. The gateway answers for what is nobody's.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
+        if file.name == Path(strategy_file).name:
+            return Role.STRATEGY
+        if file.parent.parent.name == "hftd" and file.parent.name in FOLDERS:
+            return FOLDERS[file.parent.name]
+    return Role.GATEWAY
 
 
 class FusedHost:

@@ -18,7 +18,7 @@ from hftd.control.config import Config, role_placement
 from hftd.core import memory as private
 from hftd.core import placement
 from hftd.core.placement import HUGE, PAGES, POLICIES, Item, Why, lost_to_throttling
-from hftd.errors import HftdError
+from hftd.errors import WRONG, HftdError
 from hftd.msg.enums import LogCode
 from hftd.shm.placed import HELD_ROWS, AskState, hold, note
 
@@ -54,7 +54,9 @@ REMEDY = {
 
 
 class PlacementError(HftdError):
-    """Something that was asked for cannot be had, and what mends it."""
+    """Something that was asked for cannot be had, and what mends it: the host, or the configuration."""
+
+    exit_code = WRONG
 
 
 def words(item: int, why: int) -> str:

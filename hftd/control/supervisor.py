@@ -25,7 +25,7 @@ from pathlib import Path
 
 from hftd.control.channel import Server
 from hftd.control.config import LAYOUTS, Config, log_dir, resolved, role_placement, run_dir
-from hftd.control.fused import FusedHost
+from hftd.control.fused import FusedHost, blamed
 from hftd.control.host import Placement, place
 from hftd.control.memorymap import users
 from hftd.control.placing import Placing, hold_latency, home
@@ -37,7 +37,7 @@ from hftd.core.agent import Agent, Flag, alive
 from hftd.core.keepwarm import KeepWarm
 from hftd.core.libc import die_with_parent, set_name
 from hftd.core.placement import PAGES, node_at
-from hftd.errors import HftdError
+from hftd.errors import WRONG, HftdError, exit_code
 from hftd.feed.setup import FeedAgent
 from hftd.gateway.setup import GatewayAgent
 from hftd.msg.enums import AgentState, LogCode, Role, RunState
@@ -63,7 +63,11 @@ CLOCK_STEP_NS = 1_000_000
 
 
 class StartError(HftdError):
-    """The daemon did not come up, and why."""
+    """The daemon did not come up, and why. code: WRONG where trying again cannot help."""
+
+    def __init__(self, text: str, code: int = 1):
+        super().__init__(text)
+        self.exit_code = code
 
 
 def take_lock(config: Config, wait_s: float = 0.0) -> int:
@@ -200,9 +204,10 @@ class Supervisor:
             try:
                 code = self._child(role, index, name)
             except HftdError as error:
-                self._report(name, str(error))
-            except BaseException:
-                self._report(name, traceback.format_exc())
+                self._report(self._whose(role, index, error), str(error))
+                code = exit_code(error) if exit_code(error) == WRONG else code
+            except BaseException as error:
+                self._report(self._whose(role, index, error), traceback.format_exc())
             finally:
                 os._exit(code)
         self.children[pid] = (role, index, name)
@@ -282,19 +287,32 @@ class Supervisor:
         placing.after(used, self.memory["control"]["held"][mark * HELD_ROWS : (mark + 1) * HELD_ROWS])
         placing.log(agents[-1])
 
+    def _whose(self, role: Role, index: int, error: BaseException) -> str:
+        """Return the name of the agent whose error ended a child: of the three in a fused process, the one it came out of."""
+        members = self._members(role, index)
+        guilty = role
+        if len(members) > 1:
+            guilty = blamed(error, self.config.strategy[members[0][1]].file)
+        return next(name for one, number, name in shared.agents(self.config)
+                    if one == guilty and (one, number) in members)  # fmt: skip
+
     def _report(self, name: str, text: str) -> None:
         """Keep a child's last words where the supervisor and a person find them."""
         with contextlib.suppress(OSError):
             (log_dir(self.config) / f"{name}.failed").write_text(text.rstrip() + "\n")
 
-    def _last_words(self, name: str) -> str:
-        path = log_dir(self.config) / f"{name}.failed"
-        try:
-            lines = path.read_text().strip().splitlines()
-        except OSError:
-            return ""
-        path.unlink(missing_ok=True)
-        return lines[-1] if lines else ""
+    def _last_words(self, role: Role, index: int) -> tuple[str, str]:
+        """Return the name of the agent that ended a child, and its last words; its own name and '' where it left none."""
+        names = {(one, number): name for one, number, name in shared.agents(self.config)}
+        for one in self._members(role, index):
+            path = log_dir(self.config) / f"{names[one]}.failed"
+            try:
+                lines = path.read_text().strip().splitlines()
+            except OSError:
+                continue
+            path.unlink(missing_ok=True)
+            return names[one], lines[-1] if lines else ""
+        return names[role, index], ""
 
     def _reap(self) -> list[tuple[Role, int, str, int]]:
         """Return (role, index, name, exit code) of the children that ended since the last look."""
@@ -328,8 +346,9 @@ class Supervisor:
         deadline = time.monotonic() + self.config.daemon.ready_timeout_s
         wanted = [(shared.mark_of(role, index), name) for role, index, name in shared.agents(self.config)]
         while True:
-            for _, _, name, code in self._reap():
-                raise StartError(f"{name} did not start: {self._last_words(name) or f'exit code {code}'}")
+            for role, index, _, code in self._reap():
+                name, words = self._last_words(role, index)
+                raise StartError(f"{name} did not start: {words or f'exit code {code}'}", WRONG if code == WRONG else 1)
             missing = [name for mark, name in wanted if not int(self.marks[mark]["ready"])]
             if not missing:
                 break
@@ -342,11 +361,17 @@ class Supervisor:
             time.sleep(TICK_S)
         self.run_words["ready_utc_ns"] = time.time_ns()
         self.run_words["state"] = int(RunState.READY)
-        self.notifier.send(ready=1, status=f"trading, layout {self.placement.layout}")
+        self.notifier.send(ready=1, status=self._doing())
         self.on_ready(self.placement.why)
+
+    def _doing(self) -> str:
+        """Say in a line, for systemd, whether this daemon trades."""
+        killed = kill.in_force(self.config, self.memory)
+        return kill.in_words(killed) if killed else f"trading, layout {self.placement.layout}"
 
     def _watch(self, stopped: Flag, server: Server) -> int:
         next_watchdog = next_clock = 0.0
+        pulled = int(self.run_words["kill"])
         while not stopped:
             now = time.monotonic()
             for role, index, name, code in self._reap():
@@ -361,6 +386,9 @@ class Supervisor:
             if now >= next_clock:
                 next_clock = now + 1.0
                 self._refresh_clock()
+                if pulled != int(self.run_words["kill"]):
+                    pulled = int(self.run_words["kill"])
+                    self.notifier.send(status=self._doing())
             for request, reply in server.requests():
                 self._answer(request, reply, stopped)
             time.sleep(TICK_S)
@@ -378,11 +406,11 @@ class Supervisor:
     def _revive(self, role: Role, index: int, name: str, code: int) -> None:
         now = time.monotonic()
         recent = [at for at in self._started[name] if now - at < RESTART_WINDOW_S]
-        words = self._last_words(name)
+        whose, words = self._last_words(role, index)
         if role == Role.GATEWAY:
             self.run_words["session_up"] = 0
         if not self.config.daemon.restart or len(recent) > RESTARTS:
-            self.failures.append(f"{name} ended with {code} {words}".strip())
+            self.failures.append(f"{whose} ended with {code} {words}".strip())
             return
         self._spawn(role, index, name)
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from hftd.core.layout import layout
-from hftd.errors import HftdError
+from hftd.errors import WRONG, HftdError
 
 
 class StrategyError(HftdError):
     """A strategy file cannot be used, and what would be right. The text begins with file:line."""
+
+    exit_code = WRONG
 
 
 @dataclass(frozen=True)

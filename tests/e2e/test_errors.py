@@ -119,7 +119,7 @@ def test_run_directory_that_cannot_be(place):
 def test_path_too_long_for_a_socket(place):
     deep = place.path / ("d" * 100)
     place.write(daemon={"run_dir": str(deep)})
-    assert said(place.start()).endswith("AF_UNIX path too long; choose another daemon.run_dir")
+    assert said(place.start(), 2).endswith("AF_UNIX path too long; choose another daemon.run_dir")
 
 
 def test_cache_that_others_may_write_to(place):
@@ -134,9 +134,23 @@ def test_password_that_others_may_read(place):
     (place.path / "secret").write_text("geheim")
     (place.path / "secret").chmod(0o644)
     place.write(gateway={"password_file": "secret"})
-    line = said(place.start())
+    line = said(place.start(), 2)
     assert line.endswith(f"gateway.password_file: others may read {place.path}/secret; run: chmod 600 {place.path}/secret")
     assert "geheim" not in line
+
+
+def test_password_file_that_is_not_there_is_wrong_in_the_foreground_too(place):
+    """What systemd sees: exit code 2, which it does not try again."""
+    place.write(gateway={"password_file": "none"})
+    assert "gateway.password_file" in said(place.start("--foreground"), 2)
+
+
+def test_placement_that_this_host_refuses(place):
+    """Strict: no start, and trying again would not help."""
+    if "HugePages_Free:        0" not in Path("/proc/meminfo").read_text():
+        pytest.skip("this host has reserved 2 MiB pages, and would grant what is asked for")
+    place.write(placement={"huge_pages": "reserved"})
+    assert "placement.huge_pages: 2 MiB (reserved) refused to" in said(place.start(), 2)
 
 
 # ------------------------------------------------------------ strategies
@@ -154,7 +168,7 @@ BROKEN = {
 def test_strategy_with_a_mistake_in(place, what):
     text, expected = BROKEN[what]
     place.write(strategy=text)
-    assert re.search(expected, said(place.start()))
+    assert re.search(expected, said(place.start(), 2))
 
 
 def test_strategy_check_says_the_same(place):
@@ -164,7 +178,7 @@ def test_strategy_check_says_the_same(place):
 
 def test_strategy_that_is_not_there(place):
     place.config.write_text(place.config.read_text().replace("strategy.py", "stratgy.py"))
-    assert said(place.start()).startswith(f"{place.path}/stratgy.py: no such strategy file")
+    assert said(place.start(), 2).startswith(f"{place.path}/stratgy.py: no such strategy file")
 
 
 # ------------------------------------------------------------ data

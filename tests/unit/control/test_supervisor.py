@@ -4,12 +4,14 @@ import contextlib
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
-from hftd.control.config import build
-from hftd.control.supervisor import StartError, reclaim, take_lock, wait_gone
+from hftd.control.config import build, log_dir
+from hftd.control.supervisor import Flag, StartError, Supervisor, reclaim, take_lock, wait_gone
 from hftd.core.libc import set_name
+from hftd.msg.enums import Role
 from hftd.shm import segment
 from hftd.shm.control import mark_dtype
 from hftd.shm.segment import Part, SegmentError
@@ -154,10 +156,26 @@ def test_users_of_a_segment_are_those_who_have_it_mapped(instance):
     assert segment.users(name) == []
 
 
+@pytest.mark.parametrize(("module", "whose"), [
+    ("hftd/risk/setup.py", "risk"), ("hftd/gateway/setup.py", "gateway"), ("hftd/strategy/setup.py", "strategy.maker"),
+    ("elsewhere/maker.py", "strategy.maker"), ("hftd/control/placing.py", "gateway"),
+])  # fmt: skip
+def test_last_words_of_a_fused_process_are_of_the_agent_they_came_out_of(instance, tmp_path, module, whose):
+    """Three agents in one process: the file is called after the one whose code failed, and is found again."""
+    made = Supervisor.__new__(Supervisor)
+    made.config = build({"daemon": {"name": instance, "run_dir": str(tmp_path)}, "strategy": [{"file": "elsewhere/maker.py"}]})
+    made.placement = SimpleNamespace(fused=True)
+    try:
+        exec(compile("raise ValueError('so it ended')", str(tmp_path / module), "exec"))
+    except ValueError as error:
+        made._report(made._whose(Role.GATEWAY, 0, error), f"Traceback\n{error}")
+    assert [path.name for path in log_dir(made.config).glob("*.failed")] == [f"{whose}.failed"]
+    assert made._last_words(Role.GATEWAY, 0) == (whose, "so it ended")
+    assert made._last_words(Role.GATEWAY, 0) == ("gateway", "")
+
+
 def test_a_request_that_is_wrong_is_answered_and_ends_nothing(instance, tmp_path):
     """Nobody lifts a kill switch without a name; who tries is told so, and the daemon goes on."""
-    from hftd.control.supervisor import Flag, Supervisor
-
     made = Supervisor.__new__(Supervisor)
     made.config, made.memory = build({"daemon": {"name": instance, "state_dir": str(tmp_path)}}), {}
     answers: list[dict] = []
