@@ -2,7 +2,11 @@
 
 from typing import Any
 
+from hftd.cli.arguments import count as at_least_one
+from hftd.cli.arguments import number, seconds
 from hftd.errors import HftdError
+
+positive = number(float, above=0, hint="leave it out for as fast as possible")
 
 
 def add(commands) -> None:
@@ -12,24 +16,25 @@ def add(commands) -> None:
     line_arguments(parser)
     parser.add_argument("--symbol", action="append", default=[], metavar="S", help="follow only these symbols (repeatable)")
     parser.add_argument("--book", action="append", default=[], metavar="S", help="show the book of a symbol (repeatable)")
-    parser.add_argument("--levels", type=int, default=10, metavar="N", help="levels shown and exported (default 10)")
-    parser.add_argument("--pace", type=float, default=0.0, metavar="N", help="recorded pace times N (default: as fast as possible)")
-    parser.add_argument("--rate", type=float, default=0.0, metavar="N", help="at most N messages a second")
-    parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="stop after S seconds")
+    parser.add_argument("--levels", type=at_least_one, default=10, metavar="N", help="levels shown and exported (default 10)")
+    parser.add_argument("--pace", type=positive, default=0.0, metavar="N", help="the recorded pace times N (default: unpaced)")
+    parser.add_argument("--rate", type=positive, default=0.0, metavar="N", help="at most N messages a second")
+    parser.add_argument("--seconds", type=seconds, default=0.0, metavar="S", help="stop after S seconds")
     parser.add_argument("--messages", type=int, default=10_000_000, metavar="N", help="synthetic: messages of the day (10,000,000)")
     parser.add_argument("--symbols", type=int, default=8000, metavar="N", help="synthetic: symbols of the market (8,000)")
     parser.add_argument("--live", type=int, default=90, metavar="N", help="synthetic: live orders a symbol tends to (90)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="synthetic: of the day; the same again from the same seed")
-    parser.add_argument("--every", type=float, default=1.0, metavar="S", help="live: a line of progress every S seconds (0: none)")
+    parser.add_argument("--every", type=number(float, low=0), default=1.0, metavar="S",
+                        help="live: a line of progress every S seconds (0: none)")  # fmt: skip
     parser.add_argument("--parquet", metavar="DIR", help="export events, trades, best prices and depth as Parquet files")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.set_defaults(run=feed)
     parser = commands.add_parser("record", help="capture lines to a pcapng file with nanosecond receive stamps")
     line_arguments(parser)
     parser.add_argument("--out", required=True, metavar="FILE.pcapng", help="where to write")
-    parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help="stop after S seconds (default: until stopped)")
-    parser.add_argument("--max-bytes", type=int, default=0, metavar="N", help="stop before the file grows beyond N bytes")
-    parser.add_argument("--buffer", type=int, default=64 << 20, metavar="N", help="bytes of each socket's receive buffer")
+    parser.add_argument("--seconds", type=seconds, default=0.0, metavar="S", help="stop after S seconds (default: until stopped)")
+    parser.add_argument("--max-bytes", type=at_least_one, default=0, metavar="N", help="stop before the file grows beyond N bytes")
+    parser.add_argument("--buffer", type=at_least_one, default=64 << 20, metavar="N", help="bytes of each socket's receive buffer")
     parser.add_argument("--json", action="store_true", help="print the statistics as JSON")
     parser.set_defaults(run=record)
 
@@ -59,8 +64,6 @@ def feed(options) -> int:
     from hftd.feed.sources.capture import CaptureFile, is_capture
 
     check_host()
-    if options.levels < 1:
-        raise HftdError(f"--levels: must be at least 1, was {options.levels}")
     config, lines = configuration(options), desks.parse_lines(options.line)
     live, synthetic = options.source == "live", options.source == "synthetic"
     if live and not (config or lines):

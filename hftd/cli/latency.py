@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hftd.cli.arguments import interval
 from hftd.cli.daemon import instance, name_argument
 
 SHOWN = 10
@@ -16,7 +17,7 @@ def add(commands) -> None:
     parser = commands.add_parser("latency", help="where the time of each order goes, against the budgets, and why some were slow")
     name_argument(parser)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--watch", nargs="?", type=float, const=1.0, metavar="SECONDS",
+    parser.add_argument("--watch", nargs="?", type=interval, const=1.0, metavar="SECONDS",
                         help="what came in each second (or SECONDS)")  # fmt: skip
     parser.add_argument("--plot", metavar="FILE", help="draw the distributions into an SVG file")
     parser.set_defaults(run=latency)

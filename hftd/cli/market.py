@@ -1,6 +1,9 @@
 """sim, demo, books: markets and recorded data."""
 
 
+from hftd.cli.arguments import count, seconds
+
+
 def add(commands) -> None:
     """Add the commands of this file."""
     from hftd.sim.options import add_arguments as sim_arguments
@@ -8,7 +11,7 @@ def add(commands) -> None:
     parser = commands.add_parser("demo", help="a whole session: simulated exchange, all roles, real sockets, a summary at the end")
     parser.add_argument("--data", metavar="FILE", help="replay a recorded ITCH 5.0 file (plain or .gz) instead of synthetic flow")
     parser.add_argument("--json", metavar="FILE", help="write the summary there as JSON")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long the session lasts (default 20)")
+    parser.add_argument("--seconds", type=seconds, default=20.0, metavar="S", help="how long the session lasts (default 20)")
     parser.add_argument("--seed", type=int, default=7, help="of the synthetic flow")
     parser.add_argument("--layout", choices=("auto", "dedicated", "shared", "fused"), default="auto")
     parser.add_argument("--strategy", action="append", metavar="FILE", help="strategy files (default: both examples)")
@@ -21,7 +24,7 @@ def add(commands) -> None:
     parser.add_argument("file", metavar="FILE.itch[.gz]")
     parser.add_argument("--bbo", metavar="OUT.csv", help="write a row after each message that changed a best price or size")
     parser.add_argument("--symbol", metavar="S")
-    parser.add_argument("--levels", type=int, default=10, metavar="N")
+    parser.add_argument("--levels", type=count, default=10, metavar="N")
     parser.add_argument("--out", metavar="OUT.csv", help="with --symbol: write N levels after each message of the symbol")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.set_defaults(run=books)

@@ -1,11 +1,11 @@
 """check, certify, memory: what hftd claims about speed, shown on this host and on this code."""
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from hftd.cli.arguments import number
 from hftd.cli.daemon import DEFAULT_CONFIG, config_argument, instance, name_argument
 
 COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "INFO": "dim"}
@@ -16,7 +16,8 @@ def add(commands) -> None:
     parser = commands.add_parser("check", help="what keeps this host from being fast, and the commands that mend it")
     config_argument(parser)
     parser.add_argument("--json", action="store_true", help="every row with its figures, as JSON")
-    parser.add_argument("--seconds", type=_seconds, default=1.0, metavar="N", help="spin test of each core (default 1; 0: none)")
+    parser.add_argument("--seconds", type=number(float, low=0, high=60), default=1.0, metavar="N",
+                        help="spin test of each core (default 1; 0: none)")  # fmt: skip
     parser.set_defaults(run=check)
     parser = commands.add_parser("certify", help="show that every compiled loop is fit for the hot path")
     config_argument(parser)
@@ -28,13 +29,6 @@ def add(commands) -> None:
     parser.add_argument("--layouts", action="store_true", help="also every record's fields with their offsets")
     parser.add_argument("--json", action="store_true")
     parser.set_defaults(run=memory, config=None)
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 60:
-        raise argparse.ArgumentTypeError("must be 0 to 60")
-    return value
 
 
 # ---------------------------------------------------------------- check

@@ -46,8 +46,6 @@ class DemoError(HftdError):
 def run(options) -> int:
     """Run the demonstration as `hftd demo` was asked to; return the exit code."""
     check_host()
-    if not options.seconds > 0:
-        raise DemoError(f"--seconds: must be above 0, was {options.seconds:g}")
     if options.json and not os.access(Path(options.json).resolve().parent, os.W_OK):
         raise DemoError(f"--json {options.json}: give a file in a directory that exists and that you may write")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is ended, as after Ctrl-C

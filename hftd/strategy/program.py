@@ -338,10 +338,11 @@ def check_file(file: str) -> list[str]:
 
 def new_file(name: str) -> Path:
     """Write a documented template to strategies/NAME.py under the current folder. Raises StrategyError where that cannot be."""
-    stem = Path(name).stem
+    stem = name.removesuffix(".py")
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,23}", stem):
-        raise StrategyError(f"{name}: a strategy's name is up to 24 of a-z, 0-9 and _, beginning with a letter")
-    folder = Path(name).parent if Path(name).parent != Path() else Path("strategies")
+        raise StrategyError(f"{name}: a strategy's name is up to 24 of a-z, 0-9 and _, beginning with a letter, and no path: "
+                            "the file is strategies/NAME.py")  # fmt: skip
+    folder = Path("strategies")
     path = folder / f"{stem}.py"
     if path.exists():
         raise StrategyError(f"{path}: exists already; choose another name")

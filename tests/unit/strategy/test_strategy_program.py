@@ -174,5 +174,9 @@ def test_new_file_is_a_strategy_that_can_be_used_as_it_is(tmp_path, monkeypatch)
         new_file("my_first")
     with pytest.raises(StrategyError, match="a strategy's name is"):
         new_file("No Such!")
+    for name in ("../x", "sub/x", "/tmp/x", "x.txt", ""):
+        with pytest.raises(StrategyError, match=r"and no path: the file is strategies/NAME\.py"):
+            new_file(name)
+    assert not (tmp_path.parent / "x.py").exists() and not (tmp_path / "sub").exists()
     if not INTERPRETED:
         assert check_file(path) == []
