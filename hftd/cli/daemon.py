@@ -83,7 +83,7 @@ def start(options) -> int:
     """Start the daemon in the background (or, with --foreground, here)."""
     import dataclasses
 
-    from hftd.cli.main import complain, say
+    from hftd.cli.main import complain
     from hftd.control.config import load, log_dir
     from hftd.control.host import check_host, place
     from hftd.control.supervisor import Supervisor, daemonize, take_lock

@@ -1,32 +1,27 @@
-"""status, book, orders, positions: look at a running daemon. Reads shared memory, asks nobody.
+"""book, orders, positions: look at a running daemon. Reads shared memory, asks nobody.
 
 Positions are to be had of a stopped one, too: from its ledger.
 """
 
 import json
-import time
 
+from hftd.cli.arguments import count
 from hftd.cli.daemon import instance, name_argument
 
 
 def add(commands) -> None:
     """Add the commands of this file."""
-    parser = commands.add_parser("status", help="what the daemon is doing")
-    name_argument(parser)
-    parser.add_argument("--json", action="store_true", help="everything, as JSON")
-    parser.add_argument("--watch", nargs="?", type=float, const=1.0, metavar="SECONDS", help="again every second (or SECONDS)")
-    parser.set_defaults(run=status)
     parser = commands.add_parser("book", help="the book of one symbol")
     name_argument(parser)
     parser.add_argument("symbol")
-    parser.add_argument("--levels", type=int, default=10)
+    parser.add_argument("--levels", type=count, default=10)
     parser.add_argument("--json", action="store_true")
     parser.set_defaults(run=book)
     parser = commands.add_parser("orders", help="orders, newest first")
     name_argument(parser)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--open", action="store_true", help="open orders only")
-    parser.add_argument("--limit", type=int, default=50)
+    parser.add_argument("--limit", type=count, default=50, metavar="N", help="at most N (default 50)")
     parser.set_defaults(run=orders)
     parser = commands.add_parser("positions", help="positions and P&L of the trading day by instrument, running or stopped")
     which = parser.add_mutually_exclusive_group()
@@ -38,76 +33,11 @@ def add(commands) -> None:
     parser.set_defaults(run=positions)
 
 
-def _attach(options):
+def attach(options):
+    """Attach to the instance a command means; return its configuration and its memory."""
     from hftd.shm import map as shared
 
     return shared.attach(instance(options))
-
-
-def status(options) -> int:
-    """Print the state of the daemon, its agents, latencies, rings and errors."""
-    from hftd.cli.main import say
-    from hftd.cli.tables import console
-    from hftd.control.status import snapshot
-
-    before = None
-    while True:
-        facts = snapshot(*_attach(options))
-        if options.json:
-            say(json.dumps(facts))
-        else:
-            if options.watch:
-                console.clear()
-            render_status(facts, before)
-        if not options.watch:
-            return 0
-        before = facts
-        time.sleep(options.watch)
-
-
-def render_status(facts: dict, before: dict | None = None) -> None:
-    """Print a snapshot as tables; with the one `before`, utilisation is that of the time between."""
-    from hftd.cli.tables import console, ns, table
-
-    killed = "  [bold red]KILLED[/]" if facts["killed"] else ""
-    console.print(
-        f"[bold]{facts['name']}[/] {facts['state']}{killed}  layout {facts['layout']}, up {facts['uptime_s']:g} s, "
-        f"session {'up' if facts['session_up'] else 'DOWN'}, shared memory {facts['shared_memory_mib']} MiB"
-    )
-    render_carried(facts["positions"])
-    old = {row["agent"]: row for row in (before or {}).get("agents", [])}
-    rows = []
-    for row in facts["agents"]:
-        past = old.get(row["agent"], {"cycles": 0, "busy": 0})
-        turns = row["cycles"] - past["cycles"]
-        share = (row["busy"] - past["busy"]) / turns if turns > 0 else 0.0
-        state = row["state"] if row["alive"] or row["state"] == "STOPPED" else f"[red]{row['state']} (dead)[/]"
-        ready, core = "yes" if row["ready"] else "no", "-" if row["core"] < 0 else str(row["core"])
-        heartbeat = f"{row['heartbeat_ms']:.0f} ms"
-        rows.append((row["agent"], state, ready, str(row["pid"] or "-"), core, heartbeat, f"{share:.1%}", row["starts"]))
-    table("agents", ("agent", "state", "ready", "pid", "core", "heartbeat", "busy", "starts"), rows, left=3)
-    if facts["rehearsal"]:
-        table("rehearsal, before ready", ("agent", "verdict", "first", "p50", "p99", "budget p50", "turns", "faults", "took"), [
-            (row["agent"], f"[yellow]{row['verdict']}[/]" if row["verdict"] == "MISSED" else row["verdict"], ns(row["first_ns"]),
-             ns(row["p50_ns"]), ns(row["p99_ns"]), ns(row["budget_ns"]), row["measured"], row["faults"], ns(row["took_ns"]))
-            for row in facts["rehearsal"]
-        ], left=2)  # fmt: skip
-    render_placement(facts)
-    if facts["latency_ns"]:
-        table("latency of orders", ("stage", "count", "p50", "p90", "p99", "p99.9", "max"), [
-            (stage, row["count"], ns(row["p50"]), ns(row["p90"]), ns(row["p99"]), ns(row["p99.9"]), ns(row["max"]))
-            for stage, row in facts["latency_ns"].items()
-        ])  # fmt: skip
-    counted = [(block, name, value) for block, values in facts["counters"].items() for name, value in values.items() if value]
-    table("counters that are not zero", ("agent", "counter", "value"), counted, left=2)
-    lagging = [
-        (row["ring"], row["tail"], row["capacity"], row["full"], max(row["lag"].values(), default=0))
-        for row in facts["rings"]
-        if row["tail"] and not row["ring"].startswith("ring.log")
-    ]
-    table("rings", ("ring", "records", "capacity", "found full", "slowest behind"), lagging)
-    if facts["errors"]:
-        table("errors", ("agent", "error", "a", "b", "count"), [tuple(row.values()) for row in facts["errors"]], left=2)
 
 
 def render_carried(facts: dict) -> None:
@@ -124,35 +54,6 @@ def render_carried(facts: dict) -> None:
         console.print(f"[yellow]{escape(said)}[/]", soft_wrap=True)
 
 
-def render_placement(facts: dict) -> None:
-    """Print what each role asked of the kernel and got, then every refusal with what mends it, then faults and switches."""
-    from rich.markup import escape
-
-    from hftd.cli.tables import console, table
-
-    roles = [*facts["agents"], {"agent": "supervisor", "placement": facts["placement"], "since_warm": None}]
-    items = list(dict.fromkeys(one["item"] for row in roles for one in row["placement"]))
-    rows, refused = [], []
-    for row in roles:
-        found = {one["item"]: one for one in row["placement"]}
-        if found:
-            rows.append((row["agent"], *(_granted(found.get(item)) for item in items)))
-        refused += [(row["agent"], one) for one in found.values() if one["why"]]
-    table("placement: got", ("agent", *items), rows, left=1)
-    for agent, one in refused:
-        said = f"{agent}: {one['item']}: asked {one['asked']}, {one['state'].lower()}: {one['why']}"
-        console.print(f"[yellow]{escape(said)}[/]", soft_wrap=True)
-    keys = ("minor", "major", "voluntary", "involuntary", "threads")
-    counted = [(row["agent"], *(row["since_warm"][key] for key in keys)) for row in roles if row["since_warm"]]
-    table("since warm-up", ("agent", "minor faults", "major faults", "switches", "involuntary", "threads"), counted)
-
-
-def _granted(one: dict | None) -> str:
-    if one is None:
-        return "-"
-    return one["got"] if one["state"] == "OBTAINED" else f"[yellow]{one['got']} ({one['state'].lower()})[/]"
-
-
 def book(options) -> int:
     """Print both sides of a book, best level first."""
     from hftd.cli.main import say
@@ -162,7 +63,7 @@ def book(options) -> int:
     from hftd.errors import HftdError
     from hftd.feed.setup import read_book
 
-    config, memory = _attach(options)
+    config, memory = attach(options)
     known = symbols(memory)
     if options.symbol not in known:
         raise HftdError(f"{options.symbol}: not in the universe; known are {', '.join(filter(None, known)) or 'none yet'}")
@@ -190,7 +91,7 @@ def orders(options) -> int:
     from hftd.core.fixed import to_text
     from hftd.gateway.setup import read_orders
 
-    config, memory = _attach(options)
+    config, memory = attach(options)
     rows = read_orders(config, memory, symbols(memory), open_only=options.open)[: options.limit]
     if options.json:
         say(json.dumps(rows))
@@ -246,7 +147,7 @@ def _ledger(options):
                                 "lies elsewhere: daemon.state_dir, or $STATE_DIRECTORY as its service has it")  # fmt: skip
             return facts, None
         return None, shared.attach(name)[1]
-    return None, _attach(options)[1]
+    return None, attach(options)[1]
 
 
 def render_positions(rows: list[dict], title: str = "positions") -> None:

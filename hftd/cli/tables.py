@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
+from rich.box import SIMPLE_HEAD, Box
 from rich.console import Console, OverflowMethod
 from rich.table import Table
 
@@ -11,9 +11,9 @@ if not console.is_terminal:
     console.width = 120
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence], left: int = 1) -> None:
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence], left: int = 1, box: Box | None = SIMPLE_HEAD) -> None:
     """Print a table; the first `left` columns are text, the others numbers."""
-    made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    made = Table(title=title or None, box=box, title_justify="left", title_style="bold", pad_edge=False)
     for number, column in enumerate(columns):
         text = 0 < number < left
         overflow: OverflowMethod = "fold" if text else "ellipsis"
@@ -21,6 +21,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence], left: in
     for row in rows:
         made.add_row(*(cell if isinstance(cell, str) else f"{cell:,}" for cell in row))
     console.print(made)
+
+
+def compact(columns: Sequence[str], rows: Sequence[Sequence], left: int = 1) -> None:
+    """Print a table that takes no line but its rows and their heading."""
+    table("", columns, rows, left, box=None)
 
 
 def ns(value: float) -> str:

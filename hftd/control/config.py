@@ -80,7 +80,7 @@ class RolePlacement:
 
 @dataclass(frozen=True)
 class Placement:
-    """[placement]: what roles ask of the kernel; `hftd status` shows what came of it. ROLE: a name as shown there, or strategy."""
+    """[placement]: what roles ask of the kernel; `hftd status --all` shows what came of it. ROLE: a name as there, or strategy."""
 
     strict: bool = key(True, "refuse to start where something asked for here cannot be had; false: run without it, and say so")
     policy: str = key("other", "scheduling class of roles that spin; a parked role needs none", choices=("other", "fifo", "rr"))

@@ -4,7 +4,7 @@
     after they have opened what they own        shared memory mapped, pages and node as obtained, scheduling class; then the log
 
 What came of each goes into the role's record in shared memory (shm/placed.py) and, by a log record, into the log. A refusal ends
-the start where `placement.strict` says so; else the role runs without, and `hftd status` shows what it lacks and why.
+the start where `placement.strict` says so; else the role runs without, and `hftd status --all` shows what it lacks and why.
 """
 
 import errno

@@ -18,8 +18,8 @@ from typing import Any
 
 from hftd.control.placing import in_words
 from hftd.core.fixed import to_text
-from hftd.msg import ids
 from hftd.gateway.memory import RISK_SILENT
+from hftd.msg import ids
 from hftd.msg.enums import DENY_TEXT, DenyReason, ExecType, LogCode
 from hftd.risk import kill
 

@@ -400,7 +400,7 @@ def set_timer(ctx, ns):
 
 @leaf
 def count(ctx, index, amount=1):
-    """Add to one of the strategy's 16 own counters, which `hftd status` shows by the names in the file's `counters` list."""
+    """Add to one of the strategy's 16 own counters, which `hftd status --all` shows by the names in the file's `counters` list."""
     if 0 <= index < 16:
         at = ctx.host.user_at + 8 * index
         store64(at, load64(at) + amount)

@@ -43,7 +43,7 @@ def test_rehearsed_measured_and_attributed(tmp_path, exchange):
             assert row["verdict"] in ("met", "MISSED") and row["measured"] > 0 and 0 < row["p50_ns"] <= row["max_ns"]
         assert rehearsed["gateway"]["orders"] > 0 and rehearsed["gateway"]["sunk_bytes"] > 0
         assert all(row["compiled"] == 0 for row in status["agents"])
-        assert "rehearsal, before ready" in hftd("status", "-n", name).stdout
+        assert "rehearsal, before ready" in hftd("status", "-n", name, "--all").stdout
 
         until(lambda: orders(name) > 5, 30, "orders")
         before = orders(name)
