@@ -6,42 +6,13 @@ import sys
 import time
 from pathlib import Path
 
+from hftd.cli.instances import Ambiguous, configured, name_argument, to_change, to_kill
 from hftd.errors import HftdError, exit_code
-
-DEFAULT_CONFIG = "config/hftd.toml"
-
-
-class NotRunning(HftdError):
-    """No daemon of this name is running."""
-
-    exit_code = 3
-
 
 def config_argument(parser: argparse.ArgumentParser) -> None:
     """Add `-c FILE`."""
-    parser.add_argument("-c", "--config", default=os.environ.get("HFTD_CONFIG", DEFAULT_CONFIG), metavar="FILE",
+    parser.add_argument("-c", "--config", default=configured(), metavar="FILE",
                         help="configuration file (default: $HFTD_CONFIG or config/hftd.toml)")  # fmt: skip
-
-
-def name_argument(parser: argparse.ArgumentParser) -> None:
-    """Add `-n NAME`."""
-    parser.add_argument("-n", "--name", default="", help="instance (default: the only one running, or hftd)")
-
-
-def instance(options) -> str:
-    """Return the instance a command means. Raises NotRunning where none runs, HftdError where the choice is not clear."""
-    from hftd.shm.segment import existing
-
-    running = sorted({entry.split(".")[1] for entry in existing() if entry.endswith(".control")})
-    if options.name:
-        if options.name not in running:
-            raise NotRunning(f"no daemon called {options.name!r} is running; start one with: hftd start")
-        return options.name
-    if not running:
-        raise NotRunning("no daemon is running; start one with: hftd start")
-    if len(running) > 1 and "hftd" not in running:
-        raise HftdError(f"several daemons are running: {', '.join(running)}; choose one with -n NAME")
-    return "hftd" if "hftd" in running else running[0]
 
 
 def add(commands) -> None:
@@ -55,10 +26,12 @@ def add(commands) -> None:
     parser.add_argument("--layout", choices=("auto", "dedicated", "shared", "fused"), help="instead of daemon.layout")
     parser.set_defaults(run=start)
     parser = commands.add_parser("stop", help="cancel open orders, log out, end the daemon")
-    name_argument(parser)
+    name_argument(parser, changes=True)
     parser.set_defaults(run=stop)
     parser = commands.add_parser("kill", help="kill switch: cancel everything, send nothing more, until cleared")
-    name_argument(parser)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("-n", "--name", default="", help="instance (default: the only one running; to clear: where no other is known)")
+    which.add_argument("--all", action="store_true", help="every daemon that is running")
     parser.add_argument("--by", default="", help="who does it (kept in the latch); default, but not for --clear: the user")
     parser.add_argument("--why", default="", help="the reason (kept in the latch)")
     parser.add_argument("--clear", action="store_true", help="lift the switch; --by must be given")
@@ -135,6 +108,7 @@ def start(options) -> int:
 def _say_up(config, pid: int, how: str) -> None:
     """Say that a daemon is up, whether it trades, how much the stores of each role hold, and on what pages they lie."""
     from hftd.cli.main import complain, say
+    from hftd.control import glance
     from hftd.control.memorymap import at_start
     from hftd.risk import kill as switch
     from hftd.shm import map as shared
@@ -145,6 +119,9 @@ def _say_up(config, pid: int, how: str) -> None:
     for line in at_start(config, memory["control"]):
         say(f"hftd: memory: {line}")
     _say_positions(config)
+    missing = glance.not_announced(running, memory)
+    if missing:
+        complain(f"{config.path}: the venue has announced no such symbol: {glance.some(missing)}")
     if killed:
         complain(f"{config.daemon.name}: {switch.in_words(killed)}")
 
@@ -189,10 +166,11 @@ def stop(options) -> int:
     from hftd.shm import map as shared
     from hftd.shm.segment import existing
 
-    name = instance(options)
+    name = to_change(options, "stop")
     config, memory = shared.attach(name)
     begun = time.monotonic()
     pid = ask(_socket(name), do="stop")["pid"]
+    say(f"hftd: {name} is stopping (pid {pid})")
     if not wait_gone(pid, config.daemon.stop_timeout_s + 10) and alive(pid):
         complain(f"pid {pid} is still there after {config.daemon.stop_timeout_s + 10:g} s; end it with: kill -9 {pid}; hftd clean")
         return 1
@@ -207,27 +185,41 @@ def stop(options) -> int:
 
 
 def kill(options) -> int:
-    """Pull the kill switch, through the supervisor or, where it does not answer, straight in shared memory."""
-    from hftd.cli.main import say
+    """Pull the kill switch, or lift it; 1 where that could not be done to one of those that are meant."""
+    from hftd.cli.main import complain, say
+
+    if options.clear and not options.by:
+        raise HftdError("the kill switch is lifted by a named person: hftd kill --clear --by NAME")
+    if options.clear and options.all:
+        raise Ambiguous("kill --clear: one at a time: say which one with -n NAME")
+    names = [to_change(options, "kill --clear")] if options.clear else to_kill(options)
+    by, failed = options.by or os.environ.get("USER", "operator"), 0
+    for name in names:
+        try:
+            _switch(name, options.clear, by, options.why)
+        except HftdError as error:                    # the others are killed all the same
+            complain(f"{name}: {error}")
+            failed = 1
+            continue
+        done = "the kill switch is off" if options.clear else "killed: everything is being cancelled, nothing more is sent"
+        say(f"hftd: {name}: {done}")
+    return failed
+
+
+def _switch(name: str, clear: bool, by: str, why: str) -> None:
+    """Pull or lift one instance's switch, through the supervisor or, where it does not answer, straight in shared memory."""
     from hftd.control.channel import ChannelError, ask
     from hftd.risk import kill as switch
     from hftd.shm import map as shared
 
-    if options.clear and not options.by:
-        raise HftdError("the kill switch is lifted by a named person: hftd kill --clear --by NAME")
-    name = instance(options)
-    what = "clear" if options.clear else "kill"
-    options.by = options.by or os.environ.get("USER", "operator")
     try:
-        ask(_socket(name), do=what, by=options.by, why=options.why)
+        ask(_socket(name), do="clear" if clear else "kill", by=by, why=why)
     except ChannelError:
         config, memory = shared.attach(name, read_only=False)
-        if options.clear:
-            switch.clear(config, memory, options.by)
+        if clear:
+            switch.clear(config, memory, by)
         else:
-            switch.pull(config, memory, options.by, options.why)
-    say("hftd: the kill switch is off" if options.clear else "hftd: killed: everything is being cancelled, nothing more is sent")
-    return 0
+            switch.pull(config, memory, by, why)
 
 
 def clean(options) -> int:

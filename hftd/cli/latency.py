@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hftd.cli.arguments import interval
-from hftd.cli.daemon import instance, name_argument
+from hftd.cli.instances import instance, name_argument
 
 SHOWN = 10
 """Slow orders in the table; --json has all that are kept."""

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hftd.cli.arguments import number
-from hftd.cli.daemon import DEFAULT_CONFIG, config_argument, instance, name_argument
+from hftd.cli.daemon import config_argument
+from hftd.cli.instances import DEFAULT_CONFIG, instance, name_argument
 
 COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "INFO": "dim"}
 

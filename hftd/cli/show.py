@@ -6,7 +6,7 @@ Positions are to be had of a stopped one, too: from its ledger.
 import json
 
 from hftd.cli.arguments import count
-from hftd.cli.daemon import instance, name_argument
+from hftd.cli.instances import instance, name_argument
 
 
 def add(commands) -> None:

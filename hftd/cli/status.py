@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from hftd.cli.arguments import interval
-from hftd.cli.daemon import name_argument
+from hftd.cli.instances import name_argument
 from hftd.cli.show import attach, render_carried
 
 SHOWN_POSITIONS = 6

@@ -476,6 +476,11 @@ def log_dir(config: Config) -> Path:
     return _own(config, "log_dir", Path(chosen) if chosen else run_dir(config) / "log")
 
 
+def bases(config: Config) -> tuple[Path, Path]:
+    """Return the directories in which run and state directories of instances lie, each called as its instance."""
+    return _run_base(config), _state_base(config)
+
+
 def resolved(config: Config) -> Config:
     """Return the configuration with its directories written out.
 

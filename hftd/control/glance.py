@@ -112,9 +112,10 @@ def not_announced(config: Config, memory: shared.Memory) -> list[str]:
     known = {symbol for symbol, row in zip(symbols(memory), rows) if symbol and int(row["flags"]) & INSTRUMENT_ANNOUNCED}
     if not known:
         return []
-    wanted = [f"universe.symbols: {symbol}" for symbol in config.universe.symbols if symbol not in known]
-    return wanted + [f"risk.instrument.{symbol}" for symbol in config.risk.instrument
-                     if symbol not in known and symbol not in config.universe.symbols]  # fmt: skip
+    named = [("universe.symbols: ", config.universe.symbols), ("risk.instrument.", config.risk.instrument),
+             *((f"strategy[{at}].symbols: ", row.symbols) for at, row in enumerate(config.strategy) if row.enabled)]  # fmt: skip
+    missing = dict.fromkeys(symbol for _, names in named for symbol in names if symbol not in known)
+    return [next(f"{key}{symbol}" for key, names in named if symbol in names) for symbol in missing]
 
 
 def warnings(config: Config, memory: shared.Memory, facts: dict[str, Any]) -> list[str]:

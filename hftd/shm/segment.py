@@ -231,8 +231,8 @@ def _may_hold(pid: str, name: str) -> bool:
     return False
 
 
-def holder(name: str) -> int:
-    """Return the pid of the running daemon that made a segment, 0 where it is gone. Raises SegmentError for another user's."""
+def owner(name: str) -> int:
+    """Return the pid of the process that made a segment, 0 where it is gone. Raises SegmentError for another user's."""
     try:
         with open(f"/dev/shm{name}", "rb") as file:
             start = file.read(segment_dtype.itemsize)
@@ -244,8 +244,14 @@ def holder(name: str) -> int:
         return 0
     head = np.frombuffer(start, dtype=segment_dtype)[0]
     pid = int(head["owner_pid"]) if int(head["magic"]) == MAGIC else 0
+    return pid if pid and _exists(pid) else 0
+
+
+def holder(name: str) -> int:
+    """Return the pid of the running daemon that made a segment, 0 where it is gone. Raises SegmentError for another user's."""
+    pid = owner(name)
     with contextlib.suppress(OSError), open(f"/proc/{pid}/comm") as comm:
-        return pid if pid and comm.read().startswith("hftd") and _exists(pid) else 0
+        return pid if pid and comm.read().startswith("hftd") else 0
     return 0
 
 

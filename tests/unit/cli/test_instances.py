@@ -1,0 +1,150 @@
+"""Which daemon a command means: one that changes something never takes the wrong one, and a kill never waits."""
+
+import contextlib
+import json
+import os
+import signal
+
+import pytest
+
+from hftd.cli import instances
+from hftd.cli.main import main
+from hftd.risk import kill
+from hftd.shm import map as shared
+from hftd.shm import segment
+from tests.support.risk_desk import small_config
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A user of the test's own: no run or state directory, no configuration, and nobody else's daemons."""
+    for variable in ("XDG_RUNTIME_DIR", "XDG_STATE_HOME", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "HFTD_CONFIG"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    every = segment.existing
+    monkeypatch.setattr(segment, "existing", lambda name=None: [one for one in every(name) if f".t{os.getpid()}-" in one])
+
+
+@contextlib.contextmanager
+def daemons(directory, count=1):
+    """Shared memory of `count` daemons whose supervisor is this process; yields (config, memory) of each."""
+    made = []
+    try:
+        for at in range(count):
+            config = small_config(directory / str(at), daemon={})
+            made.append((config, shared.create(config, 1)))
+        yield made
+    finally:
+        for _, memory in made:
+            memory.unlink()
+
+
+def killed(pair):
+    return bool(int(pair[1]["control"]["run"][0]["kill"]))
+
+
+def test_a_kill_takes_the_only_one_running_and_says_which(tmp_path, capsys):
+    """No name, no question; that another instance is known is no reason to wait."""
+    with daemons(tmp_path) as (only,):
+        other = tmp_path / "0" / "paper"
+        other.mkdir(parents=True)
+        (other / "pid").write_text("1\n")
+        assert main(["kill", "--why", "now"]) == 0
+        assert killed(only) and kill.read_latch(only[0])["why"] == "now"
+        assert capsys.readouterr().out.startswith(f"hftd: {only[0].daemon.name}: killed: ")
+
+
+def test_a_kill_of_one_of_several_must_be_named(tmp_path, capsys):
+    """It takes none by itself; -n takes one, --all all of them."""
+    with daemons(tmp_path, 3) as made:
+        names = [config.daemon.name for config, _ in made]
+        assert main(["kill"]) == 2
+        said = capsys.readouterr().err
+        assert all(name in said for name in names) and said.endswith("say which one with -n NAME, or kill them all: --all\n")
+        assert not any(killed(pair) for pair in made)
+        assert main(["kill", "-n", names[1]]) == 0
+        assert [killed(pair) for pair in made] == [False, True, False]
+        assert main(["kill", "--all"]) == 0
+        assert all(killed(pair) for pair in made)
+
+
+def test_a_kill_of_all_goes_on_where_one_fails(tmp_path, monkeypatch, capsys):
+    """The rest must stop all the same; exit code 1 says that one did not."""
+    with daemons(tmp_path, 3) as made:
+        bad, pull = made[0][0].daemon.name, kill.pull
+
+        def stubborn(config, *rest):
+            if config.daemon.name == bad:
+                raise kill.KillError("the disk is full")
+            return pull(config, *rest)
+
+        monkeypatch.setattr(kill, "pull", stubborn)
+        assert main(["kill", "--all"]) == 1
+        assert [killed(pair) for pair in made] == [False, True, True]
+        assert f"hftd: {bad}: the disk is full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["stop"], ["kill", "--clear", "--by", "anna"]], ids=lambda words: words[-1])
+def test_what_changes_something_wants_a_name_where_another_is_known(tmp_path, words, capsys):
+    """A lock or a latch beside the running one's, in this user's own directories, or another name in the configuration."""
+    with daemons(tmp_path) as (only,):
+        name = only[0].daemon.name
+        kill.pull(*only, "anna")
+        beside = tmp_path / "0" / "paper"
+        beside.mkdir(parents=True)
+        (beside / "kill.json").write_text(json.dumps({"by": "x"}))
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert f"several instances are known here: paper (in {beside}), {name} (running, pid {os.getpid()})" in said
+        (beside / "kill.json").unlink()
+        own = tmp_path / "home" / ".hftd" / "third"
+        own.mkdir(parents=True)
+        (own / "pid").write_text("1\n")
+        assert main(words) == 2 and f"third (in {own})" in capsys.readouterr().err
+        (own / "pid").unlink()
+        (tmp_path / "config").mkdir()
+        (tmp_path / "config" / "hftd.toml").write_text('[daemon]\nname = "fourth"\n')
+        assert main(words) == 2 and "fourth (in config/hftd.toml)" in capsys.readouterr().err
+        assert killed(only)
+
+
+def test_a_lift_takes_the_only_one_known(tmp_path, capsys):
+    """And says which."""
+    with daemons(tmp_path) as (only,):
+        kill.pull(*only, "anna")
+        assert main(["kill", "--clear", "--by", "bert"]) == 0
+        assert not killed(only)
+        assert capsys.readouterr().out == f"hftd: {only[0].daemon.name}: the kill switch is off\n"
+        assert main(["kill", "--clear", "--by", "bert", "--all"]) == 2
+
+
+def test_memory_of_a_dead_daemon_is_not_one_that_runs(tmp_path, capsys):
+    """It does not make a kill ambiguous, and is none that could be stopped."""
+    with daemons(tmp_path) as (only,):
+        read_end, write_end = os.pipe()
+        config = small_config(tmp_path / "dead", daemon={})
+        pid = os.fork()
+        if pid == 0:
+            kept = shared.create(config, 1)
+            os.write(write_end, b"made")
+            signal.pause()
+            os._exit(len(kept.names()))
+        try:
+            assert os.read(read_end, 4) == b"made"
+            assert set(instances.running()) == {only[0].daemon.name, config.daemon.name}
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            assert list(instances.running()) == [only[0].daemon.name]
+            assert main(["kill"]) == 0 and killed(only)
+        finally:
+            for entry in segment.existing(config.daemon.name):
+                segment.unlink(entry)
+
+
+def test_nothing_runs(capsys):
+    """Exit code 3."""
+    for words in (["kill"], ["stop"], ["status"], ["kill", "--all"], ["kill", "--clear", "--by", "anna"], ["stop", "-n", "none"]):
+        assert main(words) == 3
+    assert "no daemon called 'none' is running" in capsys.readouterr().err
