@@ -5,12 +5,14 @@
 
 import json
 import os
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from hftd.bench import host as hosts
-from hftd.bench.registry import BenchError, Lab, Row, Samples, Skip, registered, row_of
+from hftd.bench.registry import BenchError, Benchmark, Lab, Row, Samples, Skip, registered, row_of
+from hftd.errors import HftdError
 
 
 def names() -> list[str]:
@@ -20,7 +22,10 @@ def names() -> list[str]:
 
 def run(wanted: Iterable[str] = (), data: str | os.PathLike | None = None, quick: bool = False,
         progress: Callable[[str], None] | None = None) -> list[Row]:  # fmt: skip
-    """Run the benchmarks named (none: all); return their rows. Raises BenchError for an unknown name or a wrong result."""
+    """Run the benchmarks named (none: all); return their rows. One that fails has a row that says so.
+
+    Raises BenchError for an unknown name.
+    """
     known = registered()
     wanted = list(wanted) or list(known)
     for name in wanted:
@@ -35,11 +40,27 @@ def run(wanted: Iterable[str] = (), data: str | os.PathLike | None = None, quick
             progress(name)
         try:
             made = bench.run(lab)
+            rows.extend(row_of(bench, samples, lab) for samples in (made if isinstance(made, list) else [made]))
         except Skip as why:
-            rows.append(Row(name, bench.unit, 0, 0.0, 0.0, 0.0, 0.0, 0.0, bench.budget, None, bench.about, f"skipped: {why}"))
-            continue
-        rows.extend(row_of(bench, samples, lab) for samples in (made if isinstance(made, list) else [made]))
+            rows.append(_empty(bench, note=f"skipped: {why}"))
+        except Exception as error:                    # whatever it is: the other benchmarks' rows are worth as much as before
+            rows.append(_empty(bench, failed=said_of(error)))
     return rows
+
+
+def _empty(bench: Benchmark, note: str = "", failed: str = "") -> Row:
+    """Return the row of a benchmark that gave no figure."""
+    return Row(bench.name, bench.unit, 0, 0.0, 0.0, 0.0, 0.0, 0.0, bench.budget, None, bench.about, note, failed=failed)
+
+
+def said_of(error: BaseException) -> str:
+    """Return what an error says, in a line; of one that is not ours also what kind it is, and where it happened."""
+    text = " ".join(str(error).split())
+    if isinstance(error, HftdError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{at}" if text else f"{type(error).__name__}{at}"
 
 
 def machine() -> dict[str, Any]:
@@ -70,4 +91,6 @@ def to_json(rows: Iterable[Row], host: dict[str, Any]) -> str:
     return json.dumps({"host": host, "rows": [row.as_dict() for row in rows]}, indent=1)
 
 
-__all__ = ["BenchError", "Lab", "Row", "Samples", "Skip", "headline", "machine", "names", "overhead_ns", "run", "to_json"]
+__all__ = [
+    "BenchError", "Lab", "Row", "Samples", "Skip", "headline", "machine", "names", "overhead_ns", "run", "said_of", "to_json",
+]  # fmt: skip

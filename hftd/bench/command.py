@@ -1,7 +1,8 @@
 """`hftd bench [NAME…]`: run the benchmarks, show them against their budgets, keep and compare results. Cold.
 
-Exit codes: 1 where a median misses its budget or a comparison finds something slower, 2 where a result was wrong (a wrong result is
-never timed), 3 where the host was too busy to measure: then there are figures, and no verdict, unless --busy asked for one.
+Exit codes: 1 where a median misses its budget, a comparison finds something slower, or a benchmark failed (a wrong result is never
+timed: its row says what was wrong, and the others stand), 3 where the host was too busy to measure: then there are figures, and no
+verdict, unless --busy asked for one.
 """
 
 import sys
@@ -72,12 +73,15 @@ def main(options) -> int:
             Path(file).write_text(text)
     console.print(_table(rows, judged=machine["headline"] is not None))
     modes.say(console, hosts.line(machine))
+    failed = [row for row in rows if row.failed]
+    for row in failed:
+        modes.say(console, f"FAILED: {row.name}: {row.failed}")
     if options.quick:
         modes.say(console, "quick run: these figures are not to be believed")
-        return 0
+        return MISSED if failed else 0
     if machine["headline"] is None:
         modes.say(console, f"too busy to measure: {'; '.join(machine['busy'])}. No verdict; --busy gives one all the same")
-        return BUSY
+        return MISSED if failed else BUSY
     modes.say(console, machine["headline"])
     slower = 0
     if options.compare:
@@ -85,7 +89,7 @@ def main(options) -> int:
         if differ:
             modes.say(console, f"{options.compare} is of another host ({differ}): the ratios compare machines, too")
         slower = _show_changes(console, changes, options.compare)
-    return MISSED if slower or any(row.met is False for row in rows) else 0
+    return MISSED if slower or failed or any(row.met is False for row in rows) else 0
 
 
 def _compare_revision(options, console: Console) -> int:
@@ -127,6 +131,7 @@ def _table(rows: list[bench.Row], judged: bool) -> Table:
         table.add_column(column, justify="left" if column in ("name", "") else "right", no_wrap=column != "")
     for row in rows:
         verdict = {True: "[green]met[/]", False: "[red]MISSED[/]", None: ""}[row.met if judged else None]
+        verdict = "[red]FAILED[/]" if row.failed else verdict
         facts = " ".join(part for part in (verdict, row.about, f"({row.note})" if row.note else "") if part)
         if row.n:
             interval = f"{_figure(row.low)}-{_figure(row.high)}"

@@ -124,4 +124,7 @@ def _medians(tree: Path, names: list[str], options: tuple[str, ...], directory: 
         rows = json.loads(result.read_text())["rows"]
     except (OSError, ValueError, KeyError):
         raise BenchError(f"the benchmarks of {tree} failed: {(child.stderr or child.stdout).strip()[-500:]}") from None
+    for row in rows:
+        if row.get("failed"):
+            sys.stderr.write(f"hftd: left out: {row['name']} failed in {tree}: {row['failed']}\n")
     return {row["name"]: row["p50"] for row in rows if row["n"]}

@@ -5,7 +5,8 @@ A time differs from run to run and from host to host; a count does not, so it ca
 compiler and Python are noted in the table, and a table of others is not compared with. Beside each count stand the kernels' places
 that call: a loop that gains a call or an allocation shows it there.
 
-    hftd bench instructions            count, compare with instructions.toml; exit code 1 where one grew by more than 3 per cent
+    hftd bench instructions            count, compare with instructions.toml; exit code 1 where one grew by more than 3 per cent, 3
+                                       where the table is another compiler's, so that nothing was compared
     hftd bench instructions --write    count, and write the table: on purpose, with the reason in the commit
 """
 

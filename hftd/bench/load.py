@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hftd.bench import flow
+from hftd.bench import flow, said_of
 from hftd.bench.cores import two_cores
 from hftd.bench.loadloops import feed_at_rate, follow, load_dtype, trade
 from hftd.bench.registry import BenchError
@@ -271,21 +271,66 @@ CLAIMS = (
 """What is claimed: rate, highest utilisation (0: any), in words."""
 
 
-def claims(seconds: float, progress: Callable[[str], None]) -> list[tuple[Point, bool, str]]:
-    """Hold each claimed rate for `seconds`. Returns the point, whether it held, and the claim."""
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a claim. wrong: something was lost, or it could not be run, on any host; short: why it was not held."""
+
+    words: str
+    point: Point | None
+    wrong: str = ""
+    short: str = ""
+
+    @property
+    def held(self) -> bool:
+        """Whether the claim was held."""
+        return not self.wrong and not self.short
+
+    @property
+    def text(self) -> str:
+        """The verdict as people read it."""
+        return "held" if self.held else f"NOT HELD: {self.wrong or self.short}"
+
+
+def verdict(point: Point, rate: float, busiest: float, words: str) -> Verdict:
+    """Judge a point against its claim: a rate a second, and the highest utilisation (0: any)."""
+    if point.lost and not point.stopped:
+        return Verdict(words, point, wrong=f"{point.lost:,} lost, or counted as errors: {point.proof}")
+    if point.stopped:
+        return Verdict(words, point, short=f"{point.stopped}, {point.lost:,} behind when it did")
+    if point.turned_away:
+        return Verdict(words, point, short=f"{point.turned_away:,} orders were turned away")
+    if point.reached < REACHED * rate:
+        return Verdict(words, point, short=f"{point.reached:,.0f}/s were reached, {rate:,.0f} are claimed")
+    if busiest and point.utilisation >= busiest:
+        return Verdict(words, point, short=f"the core was busy {point.utilisation:.0%} of the time, {busiest:.0%} is claimed")
+    return Verdict(words, point)
+
+
+def claims(seconds: float, progress: Callable[[str], None]) -> list[Verdict]:
+    """Hold each claimed rate for `seconds`, and judge it. One that cannot be run is judged wrong, and the others are run."""
     made = []
     for what, rate, busiest, words in CLAIMS:
         progress(f"{words}, for {seconds:g} s")
-        with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory:
-            bench = Bench(what, directory)
-            try:
-                offered = rate * 1.3 if what == "book updates" else rate  # not every message is an event
-                point = bench.sweep(lambda last, offered=offered: None if last else (offered, seconds))[0]  # type: ignore[misc]
-            finally:
-                bench.close()
-        held = point.lost == 0 and point.turned_away == 0 and not point.stopped and point.reached >= REACHED * rate
-        made.append((point, held and (not busiest or point.utilisation < busiest), words))
+        try:
+            point = _hold(what, rate, seconds)
+        except Exception as error:                    # whatever it is, the other claims are worth as much as before
+            made.append(Verdict(words, None, wrong=said_of(error)))
+        else:
+            made.append(verdict(point, rate, busiest, words))
     return made
+
+
+def _hold(what: str, rate: float, seconds: float) -> Point:
+    with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory:
+        bench = Bench(what, directory)
+        try:
+            offered = rate * 1.3 if what == "book updates" else rate  # not every message is an event
+            found = bench.sweep(lambda last: None if last else (offered, seconds))
+            if not found:
+                raise BenchError(f"{what}: core B gave no result")
+            return found[0]
+        finally:
+            bench.close()
 
 
 # ---------------------------------------------------------------- packets

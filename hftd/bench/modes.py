@@ -9,7 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from hftd import bench
 from hftd.bench import host as hosts
+
+FAILED, NO_VERDICT = 1, 3
+"""Exit codes: something that was looked at is wrong; nothing could be judged."""
 
 WIDTH = 180
 """Columns where the output is no terminal."""
@@ -41,21 +45,28 @@ def instructions_mode(options) -> int:
     console.print(table)
     other = instructions.other_toolchain(kept)
     if other:
-        say(console, f"the table was made by another compiler: {other}")
-        return 0
+        say(console, f"nothing was compared: the table was made by another compiler: {other}; write it anew with --write")
+        return NO_VERDICT
     found = instructions.regressions(kept, made)
     for line in found:
-        say(console, line)
-    return int(bool(found))
+        say(console, f"FAILED: {line}")
+    if found:
+        say(console, "on purpose? hftd bench instructions --write, and the reason in the commit")
+    return FAILED if found else 0
 
 
 def load_mode(options) -> int:
-    """Sweep the rates and hold what is claimed; exit code 1 where a claim did not hold, 3 where the host was too busy to tell."""
+    """Sweep the rates and hold what is claimed.
+
+    Exit codes: FAILED where a claim did not hold, something was lost or could not be run; NO_VERDICT where the host was too busy to
+    tell, or a quick run was too slow: no rate is believed then, but a loss always is.
+    """
     from hftd.bench import load
 
     machine, watch = hosts.describe(), hosts.Watch()
     seconds = 0.2 if options.quick else options.seconds
     curves: dict[str, list[load.Point]] = {}
+    failed: dict[str, str] = {}
     with Console(stderr=True).status("compiling and measuring") as shown:
 
         def progress(text: str) -> None:
@@ -63,7 +74,10 @@ def load_mode(options) -> int:
             shown.update(text)
 
         for what in load.LOWEST:
-            curves[what] = load.curve(what, min(seconds / 10, 1.0), progress)
+            try:
+                curves[what] = load.curve(what, min(seconds / 10, 1.0), progress)
+            except Exception as error:                # whatever it is, the other curves are worth as much as before
+                curves[what], failed[what] = [], bench.said_of(error)
         held = load.claims(seconds, progress)
     machine |= {"load_after": hosts.load(), **watch.end()}
     console = Console(width=None if sys.stdout.isatty() and options.json != "-" else WIDTH, stderr=options.json == "-")
@@ -73,31 +87,39 @@ def load_mode(options) -> int:
     for points in curves.values():
         for at, point in enumerate(points):
             table.add_row(*_row(point), load.why_knee([points[0], *points[1 : at + 1]]))
-    for point, good, words in held:
-        table.add_row(*_row(point), f"{words}, {point.seconds:g} s: {'held' if good else 'NOT HELD'}; {point.proof}")
+    for one in held:
+        if one.point is not None:
+            table.add_row(*_row(one.point), f"{one.words}, {one.point.seconds:g} s: {one.text}; {one.point.proof}")
     console.print(table)
     best = {what: load.sustained(points) for what, points in curves.items()}
     for what, top in best.items():
-        say(console, f"{what}: {f'{top.reached:,.0f}/s sustained' if top else 'not even the lowest rate was sustained'}")
+        reached = f"{top.reached:,.0f}/s sustained" if top else "not even the lowest rate was sustained"
+        say(console, f"{what}: {f'FAILED: {failed[what]}' if what in failed else reached}")
+    for one in held:
+        if not one.held:
+            say(console, f"{one.words}: {one.text}")
     say(console, hosts.line(machine))
     if options.json:
         text = json.dumps({
             "host": machine,
             "curves": {what: [point.as_dict() for point in points] for what, points in curves.items()},
             "sustained": {what: point.reached if point else None for what, point in best.items()},
-            "claims": [{"claim": words, "held": good, **point.as_dict()} for point, good, words in held],
+            "failed": failed,
+            "claims": [{"claim": one.words, "held": one.held, "why": one.wrong or one.short,
+                        **(one.point.as_dict() if one.point else {})} for one in held],
         }, indent=1)  # fmt: skip
         if options.json == "-":
             sys.stdout.write(text + "\n")
         else:
             Path(options.json).write_text(text + "\n")
+    wrong = bool(failed) or any(one.wrong for one in held)
     if options.quick:
         say(console, "quick run: these figures are not to be believed")
-        return 0
+        return FAILED if wrong else 0 if all(one.held for one in held) else NO_VERDICT
     if machine["busy"] and not options.busy:
         say(console, f"too busy to measure: {'; '.join(machine['busy'])}. No verdict; --busy gives one all the same")
-        return 3
-    return 0 if all(good for _, good, _ in held) else 1
+        return FAILED if wrong else NO_VERDICT
+    return FAILED if wrong or not all(one.held for one in held) else 0
 
 
 def _row(point) -> list[str]:

@@ -57,6 +57,8 @@ class Row:
     """95 per cent interval of the median (statistics.py says how)."""
     outliers: int = 0
     """Samples above p75 + 10 (p75 - p25); they are in every figure."""
+    failed: str = ""
+    """Why there is no figure: the benchmark's result was wrong, or it could not run to its end."""
 
     @property
     def met(self) -> bool | None:

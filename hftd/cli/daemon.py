@@ -9,6 +9,7 @@ from pathlib import Path
 from hftd.cli.instances import Ambiguous, configured, name_argument, to_change, to_kill
 from hftd.errors import HftdError, exit_code
 
+
 def config_argument(parser: argparse.ArgumentParser) -> None:
     """Add `-c FILE`."""
     parser.add_argument("-c", "--config", default=configured(), metavar="FILE",
@@ -30,7 +31,7 @@ def add(commands) -> None:
     parser.set_defaults(run=stop)
     parser = commands.add_parser("kill", help="kill switch: cancel everything, send nothing more, until cleared")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("-n", "--name", default="", help="instance (default: the only one running; to clear: where no other is known)")
+    which.add_argument("-n", "--name", default="", help="instance (default: the only one running)")
     which.add_argument("--all", action="store_true", help="every daemon that is running")
     parser.add_argument("--by", default="", help="who does it (kept in the latch); default, but not for --clear: the user")
     parser.add_argument("--why", default="", help="the reason (kept in the latch)")

@@ -99,7 +99,7 @@ def to_kill(options) -> list[str]:
     if not alive:
         raise NotRunning("no daemon is running; start one with: hftd start")
     if len(alive) > 1 and not options.all:
-        raise Ambiguous(f"kill: several daemons are running: {', '.join(alive)}; say which one with -n NAME, or kill them all: --all")
+        raise Ambiguous(f"kill: several daemons are running: {', '.join(alive)}; say which one with -n NAME, or all: --all")
     return alive
 
 

@@ -3,11 +3,12 @@
 import json
 import subprocess
 
+import numpy as np
 import pytest
 
 from hftd import bench
-from hftd.bench import compare, host
-from hftd.bench.registry import BenchError, Row
+from hftd.bench import compare, host, instructions, load, registry
+from hftd.bench.registry import BenchError, Benchmark, Row, Samples, Skip
 from hftd.cli import main
 
 CALM = {"runnable": 1.0, "runnable_max": 1, "steal": 0.0, "involuntary_switches_per_s": 0.0, "throttled": 0, "busy": []}
@@ -146,3 +147,152 @@ def test_verdict_needs_the_whole_interval():
     assert compare.Change("x", 1, 1, 1.1, 1.02, 1.2).verdict == ""
     assert compare.Change("x", 1, 1, 0.9, 0.8, 0.96).verdict == "faster"
     assert compare.Change("x", 1, 1, 0.9, 0.8, 0.98).verdict == ""
+
+
+# ---------------------------------------------------------------- what fails
+
+
+@pytest.fixture
+def three(monkeypatch):
+    """Three benchmarks: the first gives figures, the second is the test's, the third is skipped."""
+    made = {"second": lambda lab: Samples(np.ones(10, np.int64))}
+
+    def third(lab):
+        raise Skip("needs two cores")
+
+    known = {
+        "first": Benchmark("first", lambda lab: Samples(np.arange(1, 500)), None, "ns", ""),
+        "second": Benchmark("second", lambda lab: made["second"](lab), 10.0, "ns", "the test's"),
+        "third": Benchmark("third", third, None, "ns", ""),
+    }
+    monkeypatch.setattr(bench, "registered", lambda: known)
+    monkeypatch.setattr(registry, "registered", lambda: known)
+    monkeypatch.setattr(host.Watch, "end", lambda self: dict(CALM))
+    return made
+
+
+def _wrong(lab):
+    raise BenchError("second: 3 of 5 records were right")
+
+
+def _crash(lab):
+    return {}["order"]
+
+
+@pytest.mark.parametrize(("body", "said"), [
+    (_wrong, "second: 3 of 5 records were right"), (_crash, "KeyError: 'order' (test_bench_command.py:"),
+])  # fmt: skip
+@pytest.mark.parametrize("words", [[], ["--quick"], ["--busy"]], ids=" ".join)
+def test_a_benchmark_that_fails_costs_no_other_its_row(three, body, said, words, tmp_path, capsys):
+    """The failed row says why, on the screen and in the JSON; the others stand; exit code 1, quick or not."""
+    three["second"] = body
+    assert main.main(["bench", *words, "--json", str(tmp_path / "x.json")]) == 1
+    shown = capsys.readouterr().out
+    assert f"FAILED: second: {said}" in shown
+    rows = {row["name"]: row for row in json.loads((tmp_path / "x.json").read_text())["rows"]}
+    assert rows["first"]["n"] == 499 and not rows["first"]["failed"]
+    assert rows["second"]["n"] == 0 and said in rows["second"]["failed"] and rows["second"]["met"] is None
+    assert rows["third"]["note"] == "skipped: needs two cores" and not rows["third"]["failed"]
+
+
+def test_a_busy_host_does_not_hide_a_failure(three, monkeypatch, capsys):
+    """Too busy to measure is no excuse for a wrong result."""
+    monkeypatch.setattr(host.Watch, "end", lambda self: {**CALM, "busy": ["5 processes want 2 cores"]})
+    assert main.main(["bench"]) == 3
+    three["second"] = _wrong
+    assert main.main(["bench"]) == 1
+    assert "No verdict" in capsys.readouterr().out
+
+
+def point(**changes) -> load.Point:
+    """A point that holds 10 M messages/s."""
+    facts = {"what": "feed in", "offered": 1e7, "reached": 1e7, "seconds": 0.2, "p50": 1.0, "p99": 2.0, "p999": 3.0, "max": 4.0,
+             "utilisation": 0.4, "lost": 0, "turned_away": 0, "proof": "2,000,000 messages in", "stopped": ""}  # fmt: skip
+    return load.Point(**{**facts, **changes})
+
+
+@pytest.mark.parametrize(("changes", "wrong", "short"), [
+    ({}, "", ""),
+    ({"lost": 7}, "7 lost, or counted as errors: 2,000,000 messages in", ""),
+    ({"reached": 7.2e6}, "", "7,200,000/s were reached, 10,000,000 are claimed"),
+    ({"utilisation": 0.61}, "", "the core was busy 61% of the time, 50% is claimed"),
+    ({"turned_away": 3}, "", "3 orders were turned away"),
+    ({"stopped": "core B stopped (9)", "lost": 44}, "", "core B stopped (9), 44 behind when it did"),
+])  # fmt: skip
+def test_a_claim_says_how_it_was_not_held(changes, wrong, short):
+    """What was lost is wrong on any host; what was slow may be the host's."""
+    made = load.verdict(point(**changes), 1e7, 0.5, "10 M messages/s")
+    assert (made.wrong, made.short, made.held) == (wrong, short, not (wrong or short))
+    assert made.text == ("held" if made.held else f"NOT HELD: {wrong or short}")
+
+
+@pytest.mark.parametrize(("words", "verdicts", "code"), [
+    (["--quick"], {}, 0), (["--quick"], {"reached": 9e4}, 3), (["--quick"], {"lost": 7}, 1),
+    (["--busy"], {"reached": 9e4}, 1), (["--busy"], {"lost": 7}, 1), (["--busy"], {}, 0),
+])  # fmt: skip
+def test_load_says_what_failed_and_ends_with_it(monkeypatch, capsys, tmp_path, words, verdicts, code):
+    """NOT HELD is never exit code 0; a claim that cannot be run costs no other its line."""
+    monkeypatch.setattr(load, "curve", lambda what, *_: [point(what=what)])
+    monkeypatch.setattr(load, "_hold", lambda what, rate, seconds: point(what=what, offered=rate, reached=rate)
+                        if what != "orders out" else point(what=what, **{"reached": rate, **verdicts}))  # fmt: skip
+    monkeypatch.setattr(host.Watch, "end", lambda self: dict(CALM))
+    assert main.main(["bench", "load", *words, "--json", str(tmp_path / "x.json")]) == code
+    said = capsys.readouterr().out
+    assert ("NOT HELD: " in said) is (code != 0)
+    claims = json.loads((tmp_path / "x.json").read_text())["claims"]
+    assert [one["held"] for one in claims] == [True, True, True, code == 0] and bool(claims[3]["why"]) is (code != 0)
+
+
+def test_load_that_cannot_be_run_keeps_what_could(monkeypatch, capsys, tmp_path):
+    """A curve and a claim fail: each says why; the others are there."""
+    def curve(what, *_):
+        if what == "book updates":
+            raise BenchError("the process on the other core failed (2)")
+        return [point(what=what)]
+
+    def hold(what, rate, seconds):
+        if what == "book updates":
+            raise ValueError("no room")
+        return point(what=what, offered=rate, reached=rate)
+
+    monkeypatch.setattr(load, "curve", curve)
+    monkeypatch.setattr(load, "_hold", hold)
+    monkeypatch.setattr(host.Watch, "end", lambda self: dict(CALM))
+    assert main.main(["bench", "load", "--quick", "--json", str(tmp_path / "x.json")]) == 1
+    said = capsys.readouterr().out
+    assert "book updates: FAILED: the process on the other core failed (2)" in said
+    assert "NOT HELD: ValueError: no room (test_bench_command.py:" in said and "feed in: 10,000,000/s sustained" in said
+    made = json.loads((tmp_path / "x.json").read_text())
+    assert made["failed"] == {"book updates": "the process on the other core failed (2)"} and len(made["claims"]) == 4
+
+
+@pytest.mark.parametrize(("change", "said", "code"), [
+    ({}, "", 0),
+    ({"instructions": {"ring": 60.0}}, "FAILED: ring: 46 instructions became 60, +30.4%", 1),
+    ({"calls": {"ring": 2}}, "FAILED: ring: 0 places that call became 2", 1),
+    ({"instructions": {}}, "FAILED: ring: was not counted", 1),
+])  # fmt: skip
+def test_instructions_that_grew_are_named(monkeypatch, capsys, change, said, code):
+    """Which component, from what to what; exit code 1."""
+    kept = instructions.Count({"ring": 46.0}, {"ring": 0}, instructions.toolchain())
+    monkeypatch.setattr(instructions, "load", lambda: kept)
+    monkeypatch.setattr(instructions, "count", lambda progress: instructions.Count(**{**vars(kept), **change}))
+    assert main.main(["bench", "instructions"]) == code
+    assert said in capsys.readouterr().out
+
+
+def test_instructions_of_another_compiler_are_no_success(monkeypatch, capsys):
+    """Nothing was compared: exit code 3, and which compiler it was."""
+    kept = instructions.Count({"ring": 46.0}, {"ring": 0}, {**instructions.toolchain(), "numba": "0.1"})
+    monkeypatch.setattr(instructions, "load", lambda: kept)
+    monkeypatch.setattr(instructions, "count", lambda progress: kept)
+    assert main.main(["bench", "instructions"]) == 3
+    assert "nothing was compared" in capsys.readouterr().out
+
+
+def test_instructions_that_cannot_be_counted_say_why(monkeypatch, capsys):
+    """The command, its exit code and its own words."""
+    monkeypatch.setattr(instructions, "valgrind", lambda: "/bin/false")
+    monkeypatch.setattr(instructions.sys, "executable", "/bin/false")
+    assert main.main(["bench", "instructions"]) == 1
+    assert "/bin/false -m hftd.bench.counted ended with 1" in capsys.readouterr().err

@@ -62,7 +62,7 @@ def test_a_kill_of_one_of_several_must_be_named(tmp_path, capsys):
         names = [config.daemon.name for config, _ in made]
         assert main(["kill"]) == 2
         said = capsys.readouterr().err
-        assert all(name in said for name in names) and said.endswith("say which one with -n NAME, or kill them all: --all\n")
+        assert all(name in said for name in names) and said.endswith("say which one with -n NAME, or all: --all\n")
         assert not any(killed(pair) for pair in made)
         assert main(["kill", "-n", names[1]]) == 0
         assert [killed(pair) for pair in made] == [False, True, False]
