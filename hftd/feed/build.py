@@ -62,7 +62,7 @@ def private(**wanted: tuple[np.dtype, int]) -> dict[str, Table]:
 
     One piece, so that the small ones share large pages too: a book of two instruments lies in one page and not in eighty.
     """
-    sizes = [-(-count * dtype.itemsize // PAIR) * PAIR for dtype, count in wanted.values()]
+    sizes = sizes_of(wanted)
     told = [(name, size, count) for (name, (_, count)), size in zip(wanted.items(), sizes)]
     memory = block(sum(sizes), huge=True, parts=told)
     at, made = address(memory), {}
@@ -70,6 +70,32 @@ def private(**wanted: tuple[np.dtype, int]) -> dict[str, Table]:
         made[name] = Table(dtype, count, at, memory)
         at += size
     return made
+
+
+def sizes_of(wanted: dict[str, tuple[np.dtype, int]]) -> list[int]:
+    """Return the bytes that tables of so many rows take in one piece, each."""
+    return [-(-count * dtype.itemsize // PAIR) * PAIR for dtype, count in wanted.values()]
+
+
+def own_tables(instruments: int, orders_max: int, prints: int) -> dict[str, tuple[np.dtype, int]]:
+    """Return what a feed holds for itself alone: name -> dtype and rows."""
+    return {
+        "kinds": (kind_dtype, 256),
+        "looks": (look_dtype, LOOKS),
+        "blocks": (block_class_dtype, BLOCK_CLASSES),
+        "standings": (standing_dtype, instruments),
+        "listed": (listed_dtype, LOCATES),
+        "stamps": (stamp_dtype, STAMPS),
+        "missed": (missed_dtype, 3 * MISSED),
+        "heads": (head_dtype, heads_for(orders_max)),
+        "orders": (resting_dtype, orders_max + 1),
+        "prints": (print_dtype, prints),
+    }
+
+
+def heads_for(orders_max: int) -> int:
+    """Return the heads of chains for so many orders: a power of two."""
+    return 2 << max(orders_max - 1, 1).bit_length()
 
 
 def shared(segment, part: str) -> Table:
@@ -113,19 +139,7 @@ class Build:
         self.tables = tables
         self.symbols = symbols
         self.memory: list = []
-        heads = 2 << max(orders_max - 1, 1).bit_length()
-        self.own = own = private(
-            kinds=(kind_dtype, 256),
-            looks=(look_dtype, LOOKS),
-            blocks=(block_class_dtype, BLOCK_CLASSES),
-            standings=(standing_dtype, tables["instruments"].count),
-            listed=(listed_dtype, LOCATES),
-            stamps=(stamp_dtype, STAMPS),
-            missed=(missed_dtype, 3 * MISSED),
-            heads=(head_dtype, heads),
-            orders=(resting_dtype, orders_max + 1),
-            prints=(print_dtype, prints),
-        )
+        self.own = own = private(**own_tables(tables["instruments"].count, orders_max, prints))
         self.orders = own["orders"]
         fill_kinds(own["kinds"].rows)
         self._agents = records(feed_agent_dtype, 1)
@@ -137,7 +151,7 @@ class Build:
             set_span(engine[name], own[name].base, own[name].count)
         for name in ("slots", "books"):
             set_span(engine[name], tables[name].base, tables[name].count)
-        engine["mask"] = heads - 1
+        engine["mask"] = own["heads"].count - 1
         for name in ("listed", "kinds", "standings", "looks", "stamps", "prints"):
             set_span(agent[name], own[name].base, own[name].count)
         looks = own["looks"].rows                         # as if each had looked at an order of the first book

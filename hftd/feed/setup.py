@@ -16,7 +16,7 @@ from hftd.core.agent import Agent
 from hftd.core.clock import ns_to_ticks
 from hftd.core.jit import hot
 from hftd.core.memory import address, block, row, set_span, span
-from hftd.feed.build import Build, private, shared
+from hftd.feed.build import Build, own_tables, private, shared, sizes_of
 from hftd.feed.events import CLEAR, emit, make_room
 from hftd.feed.loop import kernel
 from hftd.feed.memory import LINE_A, LINE_B, LINE_R, book_dtype
@@ -89,6 +89,18 @@ def line_socket(text: str, interface: str, receive_buffer: int, where: str) -> s
 def socket_address(host: str, port: int) -> bytes:
     """Return a struct sockaddr_in."""
     return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
+
+
+def waiting_tables(packets: int) -> dict:
+    """Return what lists the packets that wait beyond a gap: name -> dtype and rows."""
+    return {"order": (waiting_dtype, packets), "tickets": (ticket_dtype, packets)}
+
+
+def large_blocks(config) -> list[int]:
+    """Return the bytes of each block of the feed's that asks for large pages."""
+    feed = config.feed
+    own = own_tables(config.instruments, feed.orders_max, feed.prints_max)
+    return [sum(sizes_of(own)), sum(sizes_of(waiting_tables(feed.queue_packets))), feed.queue_packets * PACKET_ROOM]
 
 
 class FeedAgent(Agent):
@@ -167,7 +179,7 @@ class FeedAgent(Agent):
         agent["buffers_at"] = buffers
         for line in (LINE_A, LINE_B, LINE_R):         # only of answers is it asked who sent them
             agent["lines"][line]["headers_at"] = named if line == LINE_R else headers
-        waiting = private(order=(waiting_dtype, feed.queue_packets), tickets=(ticket_dtype, feed.queue_packets))
+        waiting = private(**waiting_tables(feed.queue_packets))
         self._order, self._tickets = waiting["order"], waiting["tickets"]
         self._tickets.rows["buffer"] = range(feed.queue_packets)
         self._queue = block(feed.queue_packets * PACKET_ROOM, huge=True, name="packet queue", count=feed.queue_packets)

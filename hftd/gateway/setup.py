@@ -38,6 +38,7 @@ from hftd.gateway.memory import (
     LINK_PARTING,
     LINK_REPLAY,
     LINK_UP,
+    fills_max,
 )
 from hftd.gateway.outgoing import BATCH
 from hftd.msg import ids
@@ -57,6 +58,18 @@ EXIT_ORDERS_OPEN = 4
 
 LOST_BY_PEER, LOST_BY_SILENCE, LOST_SESSION_END = 100, 101, 102
 """Detail `a` of a SESSION_LOST log record, besides errno and the codes of venues/nasdaq/session.py (those negative)."""
+
+
+def private_sizes(config: Config) -> dict[str, int]:
+    """Return what the gateway holds for itself alone, in one block: name -> bytes."""
+    n = config.gateway.orders_max
+    return {"images": 64 * config.instruments * ouch_encode.IMAGES_PER_INSTRUMENT, "rx": soup_link.RX_SIZE, "tx": soup_link.TX_SIZE,
+            "batch": 16 * BATCH, "buckets": 8 * n, "refs": 8 * n, "finished": 4 * n, "fill_buckets": 8 * fills_max(n)}  # fmt: skip
+
+
+def private_bytes(sizes: dict[str, int]) -> int:
+    """Return the size of that block: each part begins on two lines of its own."""
+    return sum(-(-size // 128) * 128 for size in sizes.values()) + 128
 
 
 class GatewayAgent(Agent):
@@ -93,11 +106,8 @@ class GatewayAgent(Agent):
         n, instruments = config.orders_max, self.config.instruments
         ring.open_consumer(handle["orders"], self.memory["ring.order"], PLACE_GATEWAY, gating=True, from_start=True)
         ring.open_producer(handle["reports"], self.memory["ring.report"])
-        images = 64 * instruments * ouch_encode.IMAGES_PER_INSTRUMENT
-        sizes = {"images": images, "rx": soup_link.RX_SIZE, "tx": soup_link.TX_SIZE, "batch": 16 * BATCH, "buckets": 8 * n,
-                 "refs": 8 * n, "finished": 4 * n, "fill_buckets": 8 * segment.parts["fills"].count}  # fmt: skip
-        whole = sum(-(-size // 128) * 128 for size in sizes.values()) + 128
-        self.private = block(whole, huge=True, name="images, buffers, indexes")
+        sizes = private_sizes(self.config)
+        self.private = block(private_bytes(sizes), huge=True, name="images, buffers, indexes")
         at, where = np.frombuffer(self.private, np.uint8).ctypes.data, {}
         for name, size in sizes.items():
             where[name], at = at, at + -(-size // 128) * 128

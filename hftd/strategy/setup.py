@@ -35,6 +35,11 @@ SIDES_AT = offset_of(book_dtype, "sides")
 CLOCK_EVERY_NS = 1_000_000_000
 
 
+def large_block(config: Config) -> int:
+    """Return the bytes of the levels of a strategy's own books: the one block that asks for large pages."""
+    return 4 * config.feed.levels_max * LEVEL
+
+
 class StrategyAgent(Agent):
     """Strategy number `index` of the configuration."""
 
@@ -63,7 +68,7 @@ class StrategyAgent(Agent):
         self.orders = records(order_row_dtype, 2 * self.row.orders_max, "orders")
         self.states = records(self.program.instrument_dtype, count, "instrument states")
         self.statuses = records(status_dtype, count, "statuses")
-        self.levels = block(4 * config.feed.levels_max * LEVEL, huge=True, name="levels", count=4 * config.feed.levels_max)
+        self.levels = block(large_block(config), huge=True, name="levels", count=4 * config.feed.levels_max)
         self.wanted = np.array([symbol_word(symbol) for symbol in self.row.symbols] or [0], dtype=np.int64)
         set_array(handle["books"], self.books)
         set_array(handle["orders"], self.orders)

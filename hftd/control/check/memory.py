@@ -24,13 +24,7 @@ def memory(host: Host, plan: Plan, config: Config) -> list[Row]:
         ok = shared != "deny"                         # with `never` they are still made on request, which hftd does
         rows.append(graded(ok, "memory", "huge pages in shared memory", shared, "anything but deny",
                            "echo never > /sys/kernel/mm/transparent_hugepage/shmem_enabled", bad=INFO))  # fmt: skip
-    reserved, free = host.number("proc/sys/vm/nr_hugepages"), _meminfo(host).get("HugePages_Free", 0)
-    if reserved is not None:
-        state = (PASS if free else FAIL) if plan.reserved else INFO
-        wanted = f"enough for {', '.join(plan.reserved)}" if plan.reserved else "only where asked for"
-        remedy = "sysctl vm.nr_hugepages=N: half the MiB of private blocks that `hftd memory` shows, each rounded up to 2"
-        rows.append(Row("memory", "reserved 2 MiB pages", state, f"{reserved}, {free} free", wanted,
-                        remedy if state == FAIL else ""))  # fmt: skip
+    rows.append(_reserved(host, plan))
     merging = host.number("sys/kernel/mm/ksm/run")
     if merging is not None:
         rows.append(graded(merging != 1, "memory", "merging of equal pages (KSM)",
@@ -40,6 +34,33 @@ def memory(host: Host, plan: Plan, config: Config) -> list[Row]:
     rows += [_swap(host, config), *_shm(host, plan)]
     rows += _numa(host, plan, config)
     return [row for row in rows if row]
+
+
+def _reserved(host: Host, plan: Plan) -> Row | None:
+    """Reserved pages: as many as the roles that ask for them take, those included that a running daemon of ours holds."""
+    there, counted = host.number("proc/sys/vm/nr_hugepages"), _meminfo(host)
+    if there is None:
+        return None
+    free = max(counted.get("HugePages_Free", 0) - counted.get("HugePages_Rsvd", 0), 0)
+    if not plan.reserved:
+        return Row("memory", "reserved 2 MiB pages", INFO, f"{there}, {free} free", "only where asked for")
+    ours = _held(host, plan.name) // (2 * MIB)
+    needed = sum(count for _, count in plan.reserved)
+    short = needed - free - ours
+    said = f"{there}, {free} free" + (f", {ours} held by this daemon" if ours else "")
+    wanted = f"{needed}: " + ", ".join(f"{count} for {role}" for role, count in plan.reserved) + ", rehearsals included"
+    return graded(short <= 0, "memory", "reserved 2 MiB pages", said, wanted, f"sysctl vm.nr_hugepages={there + short}", bad=FAIL,
+                  figures={"there": there, "free": free, "held": ours, "needed": needed})  # fmt: skip
+
+
+def _held(host: Host, name: str) -> int:
+    """Return the bytes of reserved pages that the roles of an instance hold."""
+    held = 0
+    for pid, _ in host.roles():
+        if name and f"/dev/shm/hftd.{name}." in host.read(f"proc/{pid}/maps"):
+            size = host.facts(pid).get("HugetlbPages", "0").split()[0]
+            held += int(size) * 1024 if size.isdigit() else 0
+    return held
 
 
 def _meminfo(host: Host) -> dict[str, int]:

@@ -48,7 +48,7 @@ class Plan:
     shared_bytes: int = 0  # shared memory the instance needs; 0: not known
     name: str = ""
     real_time: tuple[str, ...] = ()  # roles that spin and ask for SCHED_FIFO or RR
-    reserved: tuple[str, ...] = ()  # roles that ask for reserved 2 MiB pages
+    reserved: tuple[tuple[str, int], ...] = ()  # roles that ask for reserved 2 MiB pages, and how many they take
     awake: bool = False  # placement.cpu_dma_latency is asked for
 
     @property
@@ -64,6 +64,7 @@ class Plan:
 
 def plan_of(config: Config) -> Plan:
     """Return what a configuration wants. Raises ConfigError where its layout cannot be had."""
+    from hftd.control import largepages
     from hftd.shm.map import agents, segments
     from hftd.shm.segment import size_of
 
@@ -85,7 +86,7 @@ def plan_of(config: Config) -> Plan:
         sum(size_of(parts) for parts in segments(config).values()),
         config.daemon.name,
         tuple(name for name in names if chosen.spin and name != "recorder" and wishes[name].policy != "other"),
-        tuple(name for name in names if wishes[name].huge_pages == "reserved"),
+        tuple(largepages.wanted(config, chosen).items()),
         config.placement.cpu_dma_latency,
     )
 

@@ -233,13 +233,14 @@ def test_fifo_under_throttling_fails(machine):
 
 def test_what_placement_asks_for_is_looked_at_before_it_is_refused(machine):
     """SCHED_FIFO under throttling or without the right, reserved pages that are not there, a device that may not be opened."""
-    asks = Plan("dedicated", "", True, HOT.hot, tuple(range(8)), 4, real_time=("feed", "risk"), reserved=("feed",), awake=True)
+    asks = Plan("dedicated", "", True, HOT.hot, tuple(range(8)), 4, real_time=("feed", "risk"),
+                reserved=(("feed", 38), ("gateway", 3)), awake=True)  # fmt: skip
     bad = {"proc/sys/kernel/sched_rt_runtime_us": "950000", "proc/sys/vm/nr_hugepages": "0"}
     rows = looked(machine(files=bad), asks)
     for what, found, remedy in [
         ("real-time throttling", "it hits feed, risk", "sched_rt_runtime_us=-1"),
         ("real-time priority", "not allowed", "LimitRTPRIO"),
-        ("reserved 2 MiB pages", "0, 0 free", "sysctl vm.nr_hugepages=N"),
+        ("reserved 2 MiB pages", "0, 0 free", "sysctl vm.nr_hugepages=41"),
         ("cpu_dma_latency", "is missing", "remove the key"),
     ]:  # fmt: skip
         assert (rows[what].state, found in rows[what].found, remedy in rows[what].remedy) == (FAIL, True, True), rows[what]
@@ -263,7 +264,35 @@ def test_plan_says_who_asks_for_what(monkeypatch):
             "recorder": {"core": 1, "huge_pages": "advise"}}},
     }, "c.toml"))  # fmt: skip
     assert plan.real_time == ("feed", "risk", "strategy.a", "gateway") and set(plan.hot) == {2, 3, 4, 5}
-    assert "recorder" not in plan.reserved and "feed" in plan.reserved and plan.awake
+    assert "recorder" not in dict(plan.reserved) and dict(plan.reserved)["feed"] > 20 and plan.awake
+
+
+HUGE_PAGES = "proc/sys/vm/nr_hugepages"
+
+
+def meminfo(there: int, free: int, promised: int = 0) -> dict[str, str]:
+    """What a kernel says with so many reserved pages."""
+    lines = ("MemAvailable:   16000000 kB", f"HugePages_Total: {there}", f"HugePages_Free: {free}", f"HugePages_Rsvd: {promised}")
+    return {HUGE_PAGES: str(there), "proc/meminfo": "\n".join(lines)}
+
+
+@pytest.mark.parametrize(("there", "free", "promised", "held"), [(0, 0, 0, 0), (10, 10, 0, 0), (64, 5, 3, 0), (50, 0, 0, 30)])
+def test_following_the_remedy_for_reserved_pages_satisfies_it(machine, there, free, promised, held):
+    """Whatever others hold or are promised, the number that is printed is enough: the row passes once it was done."""
+    asks = Plan("dedicated", "", True, HOT.hot, tuple(range(8)), 4, name="hftd", reserved=(("feed", 38), ("gateway", 3)))
+    ours = {"proc/77/comm": "hftd:feed", "proc/77/maps": "7f0 rw-s 0 00:1a 5 /dev/shm/hftd.hftd.ring.md",
+            "proc/77/status": f"Name:\thftd:feed\nHugetlbPages:\t{held * 2048} kB\n",
+            "proc/78/comm": "hftd:feed", "proc/78/maps": "7f0 rw-s 0 00:1a 5 /dev/shm/hftd.other.ring.md",
+            "proc/78/status": "Name:\thftd:feed\nHugetlbPages:\t999999 kB\n"}  # fmt: skip
+    row = looked(machine(files={**meminfo(there, free, promised), **ours}), asks)["reserved 2 MiB pages"]
+    assert row.state == FAIL and row.wanted.startswith("41: 38 for feed, 3 for gateway")
+    command, _, number = row.remedy.partition("=")
+    assert command == "sysctl vm.nr_hugepages"
+    more = int(number) - there
+    after = looked(machine(files={**meminfo(int(number), free + more, promised), **ours}), asks)["reserved 2 MiB pages"]
+    assert after.state == PASS and after.remedy == ""
+    less = looked(machine(files={**meminfo(int(number) - 1, free + more - 1, promised), **ours}), asks)["reserved 2 MiB pages"]
+    assert less.state == FAIL
 
 
 def test_card_that_stamps_is_told(machine):
