@@ -281,6 +281,7 @@ class Cause(IntEnum):
     BATCH = 11
     JOURNAL = 12
     CLOCK_STEP = 13
+    OVERWRITTEN = 14
 
 
 CAUSE_TEXT = {
@@ -298,4 +299,6 @@ CAUSE_TEXT = {
     Cause.BATCH: "it was sent together with orders before it",
     Cause.JOURNAL: "nothing else was found, but the recorder waited for the disk at that time",
     Cause.CLOCK_STEP: "the system's clocks moved against each other at that time: the stamps may be wrong",
+    Cause.OVERWRITTEN: "not known: the role has paused so often since that its pauses of then were overwritten before a look; "
+                       "a longer daemon.pause_us keeps fewer",
 }

@@ -5,7 +5,8 @@
 
 The gateway keeps the stamps of slow orders (gateway/tails.py), each role when it paused (shm/pauses.py); a role completes a pause
 at the end of its slice, so an order is looked at when it is DELAY_S old. A cause counts where the pause covers a quarter of the
-order's time; else the longest stage is named. Nothing here is a guess by time of day: no overlap, no cause.
+order's time; else the longest stage is named. Nothing here is a guess by time of day: no overlap, no cause. A role keeps so many
+pauses and no more: where those of the order's time were overwritten, that is said, and not that there was none.
 """
 
 from collections.abc import Callable
@@ -59,13 +60,13 @@ def marks_of(order, fused: bool) -> tuple[int, ...]:
     return int(Role.FEED), int(Role.STRATEGY) + int(order["strategy"]), int(Role.RISK), gateway, gateway
 
 
-def cause_of(order, paused: Callable[[int], np.ndarray], fused: bool = False) -> Found:
-    """Find out why an order was slow. order: tail_dtype record; paused: a mark's pauses (pause_dtype rows)."""
+def cause_of(order, paused: Callable[[int], pauses.Kept], fused: bool = False) -> Found:
+    """Find out why an order was slow. order: tail_dtype record; paused: a mark's pauses, and since when they are all kept."""
     stages, marks = spans(order), marks_of(order, fused)
     whole = stages[-1][1] - stages[0][0]
     best, chosen = Found(Cause.UNKNOWN, 0), None
     for stage, ((begin, end), mark) in enumerate(zip(stages, marks)):
-        rows = paused(mark)
+        rows = paused(mark).rows
         overlaps = np.minimum(rows["end"], end) - np.maximum(rows["begin"], begin)
         if len(overlaps) and int(overlaps.max()) > best.overlap:
             chosen = rows[int(overlaps.argmax())]
@@ -78,9 +79,13 @@ def cause_of(order, paused: Callable[[int], np.ndarray], fused: bool = False) ->
     if longest == STAGES.index("gateway") and int(order["batch"]) > 1:
         return Found(Cause.BATCH, longest, work=int(order["batch"]))
     for cause, mark, kind in ((Cause.CLOCK_STEP, Role.SUPERVISOR, pauses.CLOCK), (Cause.JOURNAL, Role.RECORDER, pauses.JOURNAL)):
-        rows = paused(int(mark))
+        rows = paused(int(mark)).rows
         if np.any((rows["kind"] == kind) & (rows["begin"] < stages[-1][1]) & (rows["end"] > stages[0][0])):
             return Found(cause, longest, int(mark))
+    forgotten = [stage for stage, mark in enumerate(marks) if stages[stage][0] < paused(mark).since]
+    if forgotten:                                     # nobody can say that no role paused
+        guess = longest if longest in forgotten else max(forgotten, key=lambda stage: stages[stage][1] - stages[stage][0])
+        return Found(Cause.OVERWRITTEN, guess, marks[guess])
     return Found(Cause.UNKNOWN, longest)
 
 
@@ -128,11 +133,11 @@ class Causes:
         upto = int(late[0]) if len(late) else len(rows)
         rows = rows[:upto][good[:upto]]
         self.counters["slow_seen"] = int(numbers[upto - 1]) if upto else max(seen, told - TAILS)
-        held: dict[int, np.ndarray] = {}
+        held: dict[int, pauses.Kept] = {}
 
-        def paused(mark: int) -> np.ndarray:
+        def paused(mark: int) -> pauses.Kept:
             if mark not in held:
-                held[mark] = pauses.recent(self.meters, self.pauses, mark)
+                held[mark] = pauses.kept(self.meters, self.pauses, mark)
             return held[mark]
 
         slowest = np.sort(np.argsort(-(rows["t_sent"] + rows["t_call"]), kind="stable")[:AT_ONCE])

@@ -11,6 +11,8 @@ call for it. Rows are a ring: a reader copies them, reads `noted` again, and lea
     SOCKET    orders waited for the socket to take bytes
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from hftd.core.apart import apart
@@ -77,14 +79,30 @@ def note_wait(meter_at, pauses_at, begin, end, kind, work):
 # ---------------------------------------------------------------- cold
 
 
-def recent(meters: np.ndarray, pauses: np.ndarray, at: int) -> np.ndarray:
-    """Return copies of the pauses that are kept of mark `at`, oldest first."""
+class Kept(NamedTuple):
+    """The pauses that are kept of a role, oldest first, and since when (ticks) none is missing; earlier ones were overwritten."""
+
+    rows: np.ndarray
+    since: int = 0
+
+
+def kept(meters: np.ndarray, pauses: np.ndarray, at: int) -> Kept:
+    """Return copies of the pauses that are kept of mark `at`."""
     meter = np.asarray(meters).view(np.ndarray)[at]
     rows = np.asarray(pauses).view(np.ndarray)[at * ROWS : (at + 1) * ROWS]
     before = int(meter["noted"])
     numbers = np.arange(max(before - ROWS, 0), before)
     copy = rows[numbers & (ROWS - 1)].copy()
-    return copy[numbers > int(meter["noted"]) - ROWS]  # the row that may be written now is left out too
+    after = int(meter["noted"])
+    copy = copy[numbers > after - ROWS]               # the row that may be written now is left out too
+    if after < ROWS:
+        return Kept(copy)
+    return Kept(copy, int(copy["begin"][0]) if len(copy) else NEVER)
+
+
+def recent(meters: np.ndarray, pauses: np.ndarray, at: int) -> np.ndarray:
+    """Return copies of the pauses that are kept of mark `at`, oldest first."""
+    return kept(meters, pauses, at).rows
 
 
 def summary(meter: np.void, hz: int, now: int) -> dict:

@@ -37,12 +37,14 @@ def pause(begin, end, kind=pauses.TURN, **counts):
     return made
 
 
-def judge(order, *, fused=False, **paused):
-    """Find the cause with these pauses by role."""
+def judge(order, *, fused=False, since=None, **paused):
+    """Find the cause with these pauses by role. since: role -> tick after START from which its pauses are kept."""
     marks = {"feed": FEED, "risk": RISK, "gateway": GATEWAY, "recorder": RECORDER, "supervisor": SUPERVISOR, "strategy": STRATEGY,
              "strategy_1": STRATEGY + 1}  # fmt: skip
     held = {marks[name]: rows for name, rows in paused.items()}
-    return cause_of(order, lambda mark: held.get(mark, np.zeros(0, pauses.pause_dtype)), fused)
+    begun = {marks[name]: START + tick for name, tick in (since or {}).items()}
+    none = np.zeros(0, pauses.pause_dtype)
+    return cause_of(order, lambda mark: pauses.Kept(held.get(mark, none), begun.get(mark, 0)), fused)
 
 
 @pytest.mark.parametrize(("kind", "counts", "cause"), [
@@ -114,6 +116,35 @@ def test_what_no_pause_explains_is_named_by_its_stage():
     step = pause(-10_000, 20_000, pauses.CLOCK)
     assert judge(slow(strategy=5000), supervisor=step, recorder=pause(300, 400, pauses.JOURNAL)).cause == Cause.CLOCK_STEP
     assert judge(slow(strategy=5000)) == Found(Cause.UNKNOWN, 1)
+
+
+def test_pauses_that_were_overwritten_are_not_taken_for_none():
+    """A role whose pauses of that time are gone may have paused; one whose later pauses are gone has not."""
+    order = slow(risk=5000)
+    assert judge(order, since={"risk": 101}) == Found(Cause.UNKNOWN, 2), "it begins at 200"
+    assert judge(order, since={"risk": 201}) == Found(Cause.OVERWRITTEN, 2, RISK)
+    assert judge(order, since={"risk": 201, "gateway": 99_999}) == Found(Cause.OVERWRITTEN, 2, RISK), "the longest of them"
+    assert judge(order, since={"feed": 50}) == Found(Cause.OVERWRITTEN, 0, FEED)
+    assert judge(order, since={"risk": 300}, risk=pause(400, 5100, involuntary=1)).cause == Cause.SWITCHED, "what is there counts"
+    assert judge(slow(call=50_000), since={"risk": 999_999}) == Found(Cause.SYSTEM_CALL, 4), "the order's own stamps say it"
+
+
+def test_order_whose_pauses_were_overwritten_before_the_look_says_so():
+    """More pauses of risk between the order and the look than are kept of it; one fewer, and they tell."""
+    for count, cause in ((pauses.ROWS, Cause.OVERWRITTEN), (pauses.ROWS - 1, Cause.SWITCHED)):
+        box = Box()
+        control = box.memory["control"]
+        at = [control.address(part) + RISK * control.parts[part].dtype.itemsize * rows
+              for part, rows in (("meters", 1), ("pauses", pauses.ROWS))]  # fmt: skip
+        box.add(risk=50_000)
+        pauses.note_wait(*at, START + 300, START + 49_000, pauses.TURN, 0)
+        control["pauses"][RISK * pauses.ROWS]["involuntary"] = 1
+        for number in range(1, count):
+            pauses.note_wait(*at, START + 1_000_000 * number, START + 1_000_000 * number + 10, pauses.TURN, 0)
+        assert box.look() == 1
+        assert box.rows()[0] == [(1, cause)]
+        row = box.causes.slow[0]
+        assert (int(row["stage"]), int(row["mark"])) == (2, RISK)
 
 
 def test_every_cause_has_words():
