@@ -31,6 +31,7 @@ from hftd.bench.registry import BenchError
 from hftd.bench.rivals import PYTHON_MESSAGES, RIVALS, first
 from hftd.core.jit import hot
 from hftd.core.memory import address, block, load16, records, set_span, swap16
+from hftd.errors import how_to_install
 from hftd.feed.build import Build, private_tables
 from hftd.feed.replay import Replay
 from hftd.sim.day import Market
@@ -317,7 +318,7 @@ def feed_mode(options) -> int:
         taken = f"{row['ns']:.1f} ns a message" if row["ns"] is not None else row["note"]
         console.print(f"store {row['store']:8} {row['mib']:>7,} MiB  {taken}", highlight=False)
     if contest.missing:
-        absent = f"not installed, so not beside: {', '.join(contest.missing)} (pip install 'hftd[test]')"
+        absent = f"not installed, so not beside: {', '.join(contest.missing)} (to have them: {how_to_install('test')})"
         console.print(absent, highlight=False, markup=False)
     console.print(hosts.line(machine), soft_wrap=True, highlight=False, markup=False)
     if options.json:

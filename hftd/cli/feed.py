@@ -198,7 +198,9 @@ def show(facts: dict[str, Any]) -> None:
     say(f"{facts['kind']}{session}: {facts['messages']:,} messages, {facts['instruments']:,} instruments, "
         f"{facts['live_orders']:,} orders live, {facts['executed_shares']:,} shares executed, books {facts['state']}")  # fmt: skip
     rates = facts["rates"]
-    if facts["kind"] == "live":
+    if facts["kind"] == "synthetic":
+        say(f"made from a seed, and played in {facts['seconds']:.3f} s ({rates['messages_per_s']:,} messages a second)")
+    elif facts["kind"] == "live":
         say(f"{facts['seconds']:.3f} s: {rates['messages_per_s']:,} messages a second")
     else:
         say(f"{facts['recorded_seconds']:,.3f} s recorded ({rates['recorded_messages_per_s']:,.1f} messages a second), "

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from hftd.core.memory import records, set_array
-from hftd.errors import HftdError
+from hftd.errors import HftdError, how_to_install
 from hftd.msg.enums import BookState, EventKind
 from hftd.msg.records import FLAG_END_OF_PACKET, FLAG_SELL, FLAG_SNAPSHOT, FLAG_STATE_SHIFT, market_event_dtype
 from hftd.research.rows import DEPTH_HEAD, bbo_row_dtype, close_message, collect, event_row_dtype, rows_dtype
@@ -53,7 +53,7 @@ def pyarrow() -> tuple[Any, Any]:
         import pyarrow as arrow
         import pyarrow.parquet as files
     except ImportError:
-        raise ExportError("--parquet needs pyarrow; install the extra `research`: pip install 'hftd[research]'") from None
+        raise ExportError(f"--parquet needs pyarrow; install it with: {how_to_install('research')}") from None
     return arrow, files
 
 

@@ -26,7 +26,7 @@ from hftd.shm.ring import producer_dtype
 from tests.support.gateway_desk import BUY, CANCEL, PX, REPLACE, SELL, GatewayDesk, Line, order_sum
 from tests.support.ouch_exchange import Exchange
 
-soup = pytest.importorskip("nasdaq_protocols.soup", reason="nasdaq-protocols is not installed: pip install 'hftd[test]'")
+soup = pytest.importorskip("nasdaq_protocols.soup", reason="nasdaq-protocols is not installed: source scripts/environment test")
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="one process in real time is enough; compiled is what runs")
 
 

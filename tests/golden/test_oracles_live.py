@@ -60,7 +60,7 @@ def ours(request) -> Ours:
 
 def session(raw: bytes, *tables: str, depth: int = 0):
     """itch-book over framed bytes."""
-    core = pytest.importorskip("itch_book", reason="itch-book is absent: pip install 'hftd[test]'")
+    core = pytest.importorskip("itch_book", reason="itch-book is absent: source scripts/environment test")
     made = core.Session(tables=list(tables), depth=depth, symbols=[])
     made.reserve(len(raw) // 20)
     made.feed(raw)
@@ -110,7 +110,7 @@ def test_itch_book_has_the_same_ten_levels_at_the_end(ours):
 
 
 def test_itchcpp_counts_the_same_and_ends_with_the_same_best_prices(ours):
-    parser = pytest.importorskip("itchcpp.parser", reason="itchcpp is absent: pip install 'hftd[test]'")
+    parser = pytest.importorskip("itchcpp.parser", reason="itchcpp is absent: source scripts/environment test")
     from itchcpp.book import BookManager
 
     counts = Counter(message.message_type.decode() for message in parser.MessageParser().parse_stream(ours.raw))
@@ -133,7 +133,7 @@ def test_itchcpp_counts_the_same_and_ends_with_the_same_best_prices(ours):
 
 @pytest.mark.parametrize(("name", "symbol"), [(ITCH[0], "AAPL"), (ITCH[2], "GOOG")])
 def test_meatpy_agrees_at_every_tenth_of_the_file_and_on_every_queue(name, symbol):
-    processors = pytest.importorskip("meatpy.itch50", reason="meatpy is absent: pip install 'hftd[test]'")
+    processors = pytest.importorskip("meatpy.itch50", reason="meatpy is absent: source scripts/environment test")
     from meatpy import ExecutionPriorityExceptionList
     from meatpy.itch50.itch50_market_message import ITCH50MarketMessage
 
@@ -155,7 +155,7 @@ def test_meatpy_agrees_at_every_tenth_of_the_file_and_on_every_queue(name, symbo
 
 
 def test_itchcpp_reads_the_genuine_packets_as_we_do():
-    parser = pytest.importorskip("itchcpp.parser", reason="itchcpp is absent: pip install 'hftd[test]'")
+    parser = pytest.importorskip("itchcpp.parser", reason="itchcpp is absent: source scripts/environment test")
     folder = shared_data(f"{WIRE}/README.md").parent
     seen = 0
     for path in sorted(folder.glob("*Itch*.pcap")):

@@ -31,7 +31,7 @@ def day(tmp_path_factory) -> Path:
 
 @pytest.mark.timeout(300)
 def test_everybody_takes_turns_and_each_has_a_row(tmp_path, day):
-    pytest.importorskip("itchcpp", reason="itchcpp is absent: pip install 'hftd[test]'")
+    pytest.importorskip("itchcpp", reason="itchcpp is absent: source scripts/environment test")
     told = tmp_path / "feed.json"
     beside = f'{sys.executable} -c "{PROGRAM}" {{file}} {{refs}}'
     child = bench("--data", str(day), "--json", str(told), "--stores", "--beside", beside)

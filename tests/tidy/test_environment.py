@@ -2,10 +2,12 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from hftd.errors import how_to_install
 from tests.support.data import ROOT
 
 
@@ -72,3 +74,30 @@ def test_sound_environment_is_used_as_it_is_and_a_half_made_one_finished(checkou
     (checkout / "pyproject.toml").write_text("[project]\n")
     assert source(checkout, os.environ["PATH"]).returncode == 0
     assert len(calls.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("extra", ["research", "test", "fuzz"])
+def test_command_that_a_hint_names_installs_that_extra(tmp_path, monkeypatch, extra):
+    """As it is printed, from anywhere, into the environment that runs: the only stand-in is pip, which notes what it was given."""
+    venv = tmp_path / "an environment"
+    stand_in = f"""case "$*" in
+        *"pip install"*) for last; do :; done; cat "$last" > "{tmp_path}/installed" ;;
+        *"pip --version"*) ;;
+        *sysconfig*) mkdir -p "{tmp_path}/site"; echo "{tmp_path}/site" ;;
+        *) exec "{sys.executable}" "$@" ;; esac"""
+    venv.mkdir()
+    program(venv / "bin", "python", stand_in)
+    monkeypatch.setattr(sys, "prefix", str(venv))
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    done = subprocess.run(how_to_install(extra), shell=True, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    installed = (tmp_path / "installed").read_text().split()
+    assert any(one.startswith({"research": "pyarrow", "test": "pytest", "fuzz": "atheris"}[extra]) for one in installed)
+    assert any(one.startswith("numba") for one in installed)
+
+
+def test_without_an_environment_of_its_own_pip_is_named(monkeypatch):
+    """An interpreter that is no virtual environment's: pip, with the checkout's own path, for no index has hftd."""
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    assert how_to_install("research") == f"{sys.executable} -m pip install '{ROOT}[research]'"

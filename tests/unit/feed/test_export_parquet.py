@@ -19,7 +19,7 @@ AAPL, BOTH = "itch50-aapl-20200130", "lobster-aapl-goog-20120621"
 
 def exported(source, folder, levels: int = 10, symbols=()):
     """Export a file or a capture; return its tables as columns of Python values, and the desk."""
-    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is absent: pip install 'hftd[research]'")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is absent: source scripts/environment research")
     from hftd.research.parquet import Export
 
     held: list = []
@@ -124,7 +124,7 @@ def test_every_kind_of_event_is_there_with_its_words(tmp_path):
 
 
 def test_a_run_that_fails_leaves_no_file(tmp_path):
-    pytest.importorskip("pyarrow", reason="pyarrow is absent: pip install 'hftd[research]'")
+    pytest.importorskip("pyarrow", reason="pyarrow is absent: source scripts/environment research")
     from hftd.feed.files import DataError
 
     path = tmp_path / "day.itch"
@@ -139,9 +139,9 @@ def test_a_folder_that_cannot_be_written_and_a_missing_pyarrow_are_one_line(tmp_
 
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "pyarrow", None)
-        with pytest.raises(ExportError, match=r"extra `research`: pip install 'hftd\[research\]'"):
+        with pytest.raises(ExportError, match=r"install it with: .*(scripts/environment research|pip install .*\[research\])"):
             pyarrow()
-    pytest.importorskip("pyarrow", reason="pyarrow is absent: pip install 'hftd[research]'")
+    pytest.importorskip("pyarrow", reason="pyarrow is absent: source scripts/environment research")
     from hftd.core.clock import new_clock
 
     (tmp_path / "file").write_text("")
