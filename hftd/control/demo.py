@@ -6,6 +6,7 @@ The exchange keeps a ledger of its own; when the session is over it must agree, 
 risk and the strategies each worked out from their own view. A difference makes the exit code non-zero.
 """
 
+import functools
 import json
 import os
 import random
@@ -30,9 +31,11 @@ from hftd.control.supervisor import Supervisor, daemonize, take_lock, wait_gone
 from hftd.control.warm import compile_all, exchange_kernel, kernels
 from hftd.core import clock as clocks
 from hftd.core.budgets import STAGES
+from hftd.core.libc import die_with_parent
 from hftd.errors import HftdError
 from hftd.feed.files import busiest_symbols
 from hftd.shm import map as shared
+from hftd.shm import segment
 from hftd.sim.options import SYNTHETIC_SYMBOLS
 
 EXAMPLES = ("market_maker.py", "imbalance_taker.py")
@@ -48,25 +51,52 @@ def run(options) -> int:
     check_host()
     if options.json and not os.access(Path(options.json).resolve().parent, os.W_OK):
         raise DemoError(f"--json {options.json}: give a file in a directory that exists and that you may write")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is ended, as after Ctrl-C
+    told = Told()
     begun = time.monotonic()
     chosen = busiest_symbols(options.data, SYMBOLS_MAX) if options.data else list(SYNTHETIC_SYMBOLS)
     work = Path(options.capture).resolve() if options.capture else Path(tempfile.mkdtemp(prefix="hftd-demo-"))
     work.mkdir(parents=True, exist_ok=True)
-    session = Session(options, chosen, work)
+    session = Session(options, chosen, work, told)
     try:
         return session.run(begun)
     finally:
+        told.ignore()
         session.end()
         if not options.capture:
             shutil.rmtree(work, ignore_errors=True)
 
 
+class Told:
+    """SIGTERM and SIGHUP, which end the demonstration as Ctrl-C does: whatever it started is ended, too.
+
+    The handler raises; but an exception in a callback of the compiler is swallowed by it, so that loops `check()` besides.
+    """
+
+    def __init__(self):
+        self.number = 0
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._told)
+
+    def _told(self, number, frame):
+        self.number = number
+        self.check()
+
+    def check(self) -> None:
+        """End here, with the exit code of the signal, where one came."""
+        if self.number:
+            raise SystemExit(128 + self.number)
+
+    def ignore(self) -> None:
+        """From now on, hear no signal: what is being ended is ended in good order, and in bounded time."""
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+
+
 class Session:
     """One demonstration: the exchange, the daemon, and what is read from both."""
 
-    def __init__(self, options, chosen: list[str], work: Path):
-        self.options, self.chosen, self.work = options, chosen, work
+    def __init__(self, options, chosen: list[str], work: Path, told: Told):
+        self.options, self.chosen, self.work, self.told = options, chosen, work, told
         self.ports = free_ports(4)
         self.group = f"239.192.{random.SystemRandom().randrange(1, 255)}.{random.SystemRandom().randrange(1, 255)}"
         self.ledger = work / "ledger.json"
@@ -99,6 +129,7 @@ class Session:
         """Start everything, follow it to the end of the session, stop everything, and print what happened."""
         placement = place(self.config)
         compile_all([exchange_kernel(), *kernels(self.config, placement)])
+        self.told.check()
         self._start_exchange()
         self._await_exchange()
         say(f"layout {placement.layout}: {placement.why}")
@@ -128,7 +159,9 @@ class Session:
         if self.options.data:
             command += ["--data", str(Path(self.options.data).resolve())]
         self.output = (self.work / "exchange.log").open("w+")
-        self.exchange = subprocess.Popen(command, stdout=self.output, stderr=self.output, stdin=subprocess.DEVNULL)
+        ended_with_us = functools.partial(die_with_parent, signal.SIGTERM, os.getpid())
+        self.exchange = subprocess.Popen(command, stdout=self.output, stderr=self.output, stdin=subprocess.DEVNULL,
+                                         preexec_fn=ended_with_us)  # fmt: skip
 
     def _exchange_said(self) -> str:
         return (self.work / "exchange.log").read_text()
@@ -142,16 +175,18 @@ class Session:
                 raise DemoError(f"the exchange did not start: {lines[-1] if lines else 'no reason given'}")
             if time.monotonic() > deadline:
                 raise DemoError("the exchange did not come up within 180 s")
+            self.told.check()
             time.sleep(0.02)
 
     def _start_daemon(self) -> None:
         read_end, write_end = os.pipe()
-        lock = take_lock(self.config)
+        lock, parent = take_lock(self.config), os.getpid()
         self.daemon = os.fork()
         if self.daemon == 0:
-            os.close(read_end)
             code = 1
             try:
+                die_with_parent(signal.SIGTERM, parent)  # whatever ends the demonstration, and be it SIGKILL
+                os.close(read_end)
                 daemonize(self.work / "supervisor.log")
                 code = Supervisor(self.config, lock, on_ready=lambda why: os.write(write_end, b"ready\n")).run()
             except HftdError as error:
@@ -189,6 +224,7 @@ class Session:
                     sys.stderr.flush()
             if wait_gone(self.daemon, 0):
                 raise DemoError(f"the daemon ended before the session did: {self._last_words()}")
+            self.told.check()
             time.sleep(0.05)
         self._sample_memory(memory)
         if terminal:
@@ -228,6 +264,7 @@ class Session:
                 os.kill(self.daemon, 15)
             if not wait_gone(self.daemon, self.config.daemon.stop_timeout_s + 5):
                 os.kill(self.daemon, 9)
+            self._clear()
         if self.exchange and self.exchange.poll() is None:
             self.exchange.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -237,6 +274,18 @@ class Session:
                 self.exchange.wait()
         if hasattr(self, "output"):
             self.output.close()
+
+    def _clear(self) -> None:
+        """See the daemon's shared memory gone, and who uses it: after a supervisor that had to be killed they may be there still."""
+        name, deadline = self.config.daemon.name, time.monotonic() + self.config.daemon.stop_timeout_s + 5
+        while segment.existing(name) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for entry in segment.existing(name):
+            for pid in segment.users(entry):
+                if pid != os.getpid():
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+            segment.unlink(entry)
 
     # ------------------------------------------------------------ the verdict
 

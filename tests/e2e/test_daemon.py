@@ -24,6 +24,25 @@ def exchange(tmp_path):
             made.process.wait()
 
 
+def test_start_under_a_latched_kill_switch_says_so(tmp_path, exchange):
+    """Up, and not trading: by whom, when, why, and which command lifts it; lifted, the next start trades."""
+    with running(tmp_path, exchange, SYMBOLS) as (name, config):
+        done = hftd("kill", "-n", name, "--by", "anna", "--why", "looks wrong")
+        assert done.returncode == 0 and done.stdout.startswith(f"hftd: {name}: killed: ")
+        assert hftd("stop", "-n", name).returncode == 0
+        again = hftd("start", "-c", str(config))
+        assert again.returncode == 0 and f"hftd: {name} is up, and KILLED: it sends nothing (pid " in again.stdout
+        assert "is trading" not in again.stdout
+        assert f"hftd: {name}: KILLED by anna at 20" in again.stderr
+        assert f"looks wrong; lift it with: hftd kill --clear -n {name} --by NAME" in again.stderr
+        assert "KILLED by anna at 20" in hftd("status", "-n", name).stdout
+        until(lambda: "the kill switch is set by anna" in (tmp_path / "log/hftd.jsonl").read_text(), 10, "the log to name her")
+        assert hftd("kill", "-n", name, "--clear", "--by", "bert").returncode == 0
+        assert hftd("stop", "-n", name).returncode == 0
+        last = hftd("start", "-c", str(config))
+        assert f"hftd: {name} is trading (pid " in last.stdout and "KILLED" not in last.stdout + last.stderr
+
+
 def status(name):
     return json.loads(hftd("status", "-n", name, "--json").stdout)
 
