@@ -276,7 +276,7 @@ class Session:
             self.output.close()
 
     def _clear(self) -> None:
-        """See the daemon's shared memory gone, and who uses it: after a supervisor that had to be killed they may be there still."""
+        """See the daemon's shared memory gone, and who uses it: of a supervisor that was killed they may be there still."""
         name, deadline = self.config.daemon.name, time.monotonic() + self.config.daemon.stop_timeout_s + 5
         while segment.existing(name) and time.monotonic() < deadline:
             time.sleep(0.02)
