@@ -94,11 +94,16 @@ def certify(options) -> int:
     from hftd.control.warm import compile_all, kernels
     from hftd.core.jit import INTERPRETED
     from hftd.errors import HftdError
+    from hftd.strategy.params import StrategyError
 
     if INTERPRETED:
         raise HftdError("there is no machine code to certify with NUMBA_DISABLE_JIT=1; unset it")
     wanted = kernels(load(options.config))
-    compile_all(wanted, "loading")
+    try:
+        compile_all(wanted, "loading")
+    except StrategyError as error:                    # what the compiler refuses is not fit: the verdict, and no wrong use of ours
+        complain(str(error))
+        return 1
     made = [(kernel.name, judged(kernel)) for kernel in wanted]
     bad = [(name, finding) for kernel, (name, certificate) in zip(wanted, made) for finding in said_of(kernel, certificate)]
     if options.json:

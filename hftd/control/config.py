@@ -31,6 +31,12 @@ class ConfigError(HftdError, ValueError):
     exit_code = WRONG
 
 
+class NotThere(ConfigError):
+    """What the configuration names is not there now, as an interface or a name server at boot: trying again may help."""
+
+    exit_code = 1
+
+
 def key(default: Any, doc: str, *, unit: str = "", min: float | None = None, max: float | None = None,
         choices: tuple = (), power_of_two: bool = False, pattern: str = "") -> Any:  # fmt: skip
     """Declare a key of the configuration: default, documentation and what values are right."""

@@ -11,7 +11,7 @@ import socket
 import struct
 from contextlib import suppress
 
-from hftd.control.config import ConfigError, host_port, password
+from hftd.control.config import ConfigError, NotThere, host_port, password
 from hftd.core.agent import Agent
 from hftd.core.clock import ns_to_ticks
 from hftd.core.jit import hot
@@ -63,7 +63,7 @@ def ticks_of(clock, ns):
 def line_socket(text: str, interface: str, receive_buffer: int, where: str) -> socket.socket:
     """Return a non-blocking UDP socket that receives a line: a multicast group, joined, or a unicast address.
 
-    Raises ConfigError where the address cannot be bound or the group not joined.
+    Raises NotThere where the address cannot be bound or the group not joined.
     """
     host, port = host_port(text, where)
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -82,7 +82,7 @@ def line_socket(text: str, interface: str, receive_buffer: int, where: str) -> s
             made.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group.packed + socket.inet_aton(interface))
     except OSError as error:
         made.close()
-        raise ConfigError(f"{where}: {text} on interface {interface}: {error.strerror or error}") from None
+        raise NotThere(f"{where}: {text} on interface {interface}: {error.strerror or error}") from None
     return made
 
 
@@ -196,7 +196,7 @@ class FeedAgent(Agent):
             try:
                 self._servers[16 * i : 16 * i + 16] = socket_address(socket.gethostbyname(host), port)
             except OSError as error:
-                raise ConfigError(f"{self.config.path}: feed.request: {host}:{port}: {error.strerror or error}") from None
+                raise NotThere(f"{self.config.path}: feed.request: {host}:{port}: {error.strerror or error}") from None
         agent["servers"], agent["servers_at"], agent["request_at"] = len(servers), at, at + 16 * SERVERS_MAX
         agent["reorder_packets"] = feed.reorder_packets
         agent["reorder"] = ticks_of(self.clock, feed.reorder_ms * 1_000_000)
@@ -213,7 +213,7 @@ class FeedAgent(Agent):
         try:
             address_of_server = (socket.gethostbyname(host), port)
         except OSError as error:
-            raise ConfigError(f"{where}: {host}:{port}: {error.strerror or error}") from None
+            raise NotThere(f"{where}: {host}:{port}: {error.strerror or error}") from None
         user = feed.glimpse_user or self.config.gateway.username
         pause = ticks_of(self.clock, int(PAUSE_S * 1e9))
         try:
