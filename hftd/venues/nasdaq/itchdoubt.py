@@ -16,7 +16,7 @@ from hftd.core.memory import load8, load16, record_at, row, span, swap16
 from hftd.feed.book import DUPLICATE, LEVELS_FULL, ORDERS_FULL
 from hftd.feed.events import BOOK_STATE, emit, make_room, note, set_state
 from hftd.feed.memory import LACKS_ORDER, LACKS_TRUST, book_dtype, feed_counters_dtype
-from hftd.feed.state import MEND_WANTED, SINK_RING, listed_dtype
+from hftd.feed.state import MEND_WANTED, SINK_RING, kind_dtype, listed_dtype
 from hftd.msg.enums import BookState, LogCode, TradingState
 from hftd.msg.records import FLAG_END_OF_PACKET, quote_dtype
 
@@ -99,19 +99,18 @@ def tell_state(agent, book, instrument, end):
 
 
 @hot
-def refuse_length(agent, at, length, known, seq):
-    """Count a message of an unknown type, or of a known type and another length. known: the length it should have, 0: unknown."""
+def refuse_length(agent, at, length):
+    """Count a message of an unknown type, or of a known type and another length."""
     apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
-    if known == 0:
+    if row(span(agent.kinds), load8(at), kind_dtype).length == 0:
         counters.unknown_types += 1
         return
     counters.bad_lengths += 1
     note(agent, BAD_MESSAGE, load8(at), length)
     if length >= 3:
         listed = row(span(agent.listed), swap16(load16(at + 1)), listed_dtype)
-        if listed.instrument > 0 and listed.last == seq & 0xFFFFFFFF:
-            agent.wire_seq = seq
+        if listed.instrument > 0 and listed.last == agent.wire_seq & 0xFFFFFFFF:
             instrument = listed.instrument - 1
             tell_state(agent, row(span(agent.engine.books), instrument, book_dtype), instrument, FLAG_END_OF_PACKET)
 

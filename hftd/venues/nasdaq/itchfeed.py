@@ -279,8 +279,9 @@ def apply_message(agent, t, listing, kinds, types, at, length, seq):
     kind = load8(at)
     rule = row(kinds, kind, kind_dtype)
     agent.touched = 0
+    agent.wire_seq = seq
     if length != rule.length:
-        refuse_length(agent, at, length, rule.length, seq)
+        refuse_length(agent, at, length)
         return 0
     count = row(types, kind, type_count_dtype)
     count.count += 1
@@ -296,7 +297,6 @@ def apply_message(agent, t, listing, kinds, types, at, length, seq):
         record_at(agent.counters_at, feed_counters_dtype).skipped += 1
         return 0
     agent.ts_event = stamp(head)
-    agent.wire_seq = seq
     end = FLAG_END_OF_PACKET if followed > 0 and listed.last == seq & 0xFFFFFFFF else 0
     if does & (DOES_ADD | DOES_TAKE) == 0:
         apply_rare(agent, at, kind, does, max(followed - 1, -1), end)
