@@ -9,6 +9,7 @@ The price is the profit basis: profit and loss of the day, and so `risk.loss_max
 names file, line, value, and what would be right; nothing of a wrong file is used.
 """
 
+import contextlib
 import csv
 import os
 import re
@@ -144,25 +145,50 @@ def _position(fields: list[str], where: str, known: list[str], cap: int) -> tupl
 
 
 def write(path: Path, day: int, rows: dict[str, tuple[int, int]]) -> None:
-    """Write a file of positions, whole or not at all. day: trading day whose trades are in; rows: symbol -> shares, and their cash.
+    """Write a file of positions, whole or not at all. day: whose trades are in; rows: symbol -> shares, and their cash.
 
-    Raises PositionsError where the file cannot be written, or where it is something else already.
+    A file with other contents is kept beside it as FILE.old. Raises PositionsError where the day has not begun (0), where the file
+    cannot be written, or where it is something else already.
     """
+    if not day:
+        raise PositionsError(f"{path}: not written: the daemon has not begun its trading day; save when `hftd status` tells one")
     lines = [f"# close of {day_text(day)}", ",".join(COLUMNS)]
     for symbol, (qty, cash) in sorted(rows.items()):
         if qty:
             lines.append(f"{symbol},{qty},{price_text(qty, cash)}")
-    temporary = path.with_name(f"{path.name}.new")
+    text, old = "\n".join(lines) + "\n", path.with_name(f"{path.name}.old")
     try:
-        if path.exists() and not _ours(path):
-            raise PositionsError(f"{path}: exists, and is no file of positions; choose another name, or remove it")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write("\n".join(lines) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        before = path.read_bytes() if path.exists() else None
+        keeps = before is not None and before != text.encode()
+        for file in (path, old) if keeps else (path,):
+            if file.exists() and not _ours(file):
+                raise PositionsError(f"{file}: exists, and is no file of positions; choose another name, or remove it")
+        if before is not None and keeps:
+            _replace(old, before, path)
+        _replace(path, text.encode(), path)
     except OSError as error:
         raise PositionsError(f"{path}: {error.strerror}") from None
+
+
+def _replace(path: Path, data: bytes, like: Path) -> None:
+    """Put `data` into a file, through to the disk, with owner and mode of `like` where that exists. Raises OSError."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
+        if like.exists():
+            was = like.stat()
+            with contextlib.suppress(PermissionError):
+                os.fchown(file.fileno(), was.st_uid, was.st_gid)
+            os.fchmod(file.fileno(), was.st_mode & 0o777)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)                          # else a power cut may leave the name on the old file
+    finally:
+        os.close(folder)
 
 
 def _ours(path: Path) -> bool:

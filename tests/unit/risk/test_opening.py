@@ -1,5 +1,6 @@
 """The file of positions: what is right is read to the share, what is wrong names file, line, value and what would be right."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -87,13 +88,53 @@ def test_what_is_written_is_read_again(tmp_path):
     rows = {"MSFT": (-3, -10_0001), "AAPL": (700, 700 * 1872500 + 33), "BRK.A": (0, 0)}
     write(path, day_number("2025-03-07"), rows)
     assert path.read_text() == "# close of 2025-03-07\nsymbol,quantity,price\nAAPL,700,187.25000471\nMSFT,-3,3.33336667\n"
-    assert path.stat().st_mode & 0o777 == 0o600
     found = opening.load(build({"risk": {"positions": "p.csv"}}, str(tmp_path / "hftd.toml")))
     assert found.shares == {"AAPL": 700, "MSFT": -3} and found.close == day_number("2025-03-07")
     assert found.cash == {symbol: rows[symbol][1] for symbol in found.cash}
     write(path, day_number("2025-03-08"), {})
     assert path.read_text() == "# close of 2025-03-08\nsymbol,quantity,price\n"
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["p.csv"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["p.csv", "p.csv.old"]
+
+
+def test_what_is_written_over_is_kept(tmp_path):
+    """As FILE.old, and only where it says something else: to save twice does not lose it."""
+    path, old = tmp_path / "p.csv", tmp_path / "p.csv.old"
+    write(path, day_number("2025-03-07"), {"AAPL": (500, 500 * 1872500)})
+    assert not old.exists()
+    good = path.read_text()
+    for _ in range(2):
+        write(path, day_number("2025-03-08"), {})
+        assert old.read_text() == good
+    old.write_text("my notes\n")
+    with pytest.raises(PositionsError, match=r"p\.csv\.old: exists, and is no file of positions"):
+        write(path, day_number("2025-03-09"), {})
+    assert old.read_text() == "my notes\n" and "2025-03-08" in path.read_text()
+
+
+def test_the_daemons_user_may_read_what_another_saved(tmp_path):
+    """A new file has the mode the umask leaves; one that is written over keeps its own."""
+    path = tmp_path / "p.csv"
+    (tmp_path / "p.csv.new").touch(0o600)         # what a crash left
+    mask = os.umask(0o027)
+    try:
+        write(path, 1, {})
+        assert path.stat().st_mode & 0o777 == 0o640
+        path.chmod(0o664)
+        write(path, 2, {})
+        assert [entry.stat().st_mode & 0o777 for entry in (path, tmp_path / "p.csv.old")] == [0o664, 0o664]
+        if os.geteuid() == 0:
+            os.chown(path, 1234, 1234)
+            write(path, 3, {})
+            assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1234)
+    finally:
+        os.umask(mask)
+
+
+def test_no_day_no_file(tmp_path):
+    """Day 0 is that of a daemon that is just starting."""
+    with pytest.raises(PositionsError, match="has not begun its trading day"):
+        write(tmp_path / "p.csv", 0, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_other_file_is_written_over(tmp_path):
