@@ -130,7 +130,7 @@ def _say_up(config, pid: int, how: str) -> None:
 def _say_positions(config) -> None:
     """Say what the day begins with, and what the last one left that it does not begin with."""
     from hftd.cli.main import complain, say
-    from hftd.control.status import carried
+    from hftd.control.status import carried, sharing
     from hftd.risk import ledger
     from hftd.shm import map as shared
 
@@ -140,6 +140,8 @@ def _say_positions(config) -> None:
             f"{' from ' + facts['file'] if facts['file'] else ''}")  # fmt: skip
     if told := ledger.not_carried(config):
         complain(told)
+    if others := sharing(config):
+        complain(f"risk.positions: {', '.join(others)} has the same file: what is held counts twice; give each a file of its own")
 
 
 def _tell(pipe: int, text: str) -> None:

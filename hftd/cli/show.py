@@ -6,7 +6,7 @@ Positions are to be had of a stopped one, too: from its ledger.
 import json
 
 from hftd.cli.arguments import count
-from hftd.cli.instances import instance, name_argument
+from hftd.cli.instances import instance, name_argument, to_change
 
 
 def add(commands) -> None:
@@ -107,12 +107,12 @@ def positions(options) -> int:
     """Print risk's positions of the trading day, marked at the mid, and save what is held where that is asked for."""
     from pathlib import Path
 
-    from hftd.cli.main import say
+    from hftd.cli.main import complain, say
     from hftd.control import status as read
     from hftd.risk import ledger, opening
     from hftd.venues.nasdaq.trading_day import day_text
 
-    facts, memory = _ledger(options)
+    config, facts, memory = _ledger(options)
     if memory is not None:
         facts, rows = ledger.snapshot(memory), read.positions(memory)
     else:
@@ -126,11 +126,13 @@ def positions(options) -> int:
         opening.write(Path(options.save), facts["day"], held)
         if not options.json:
             say(f"hftd: {options.save}: close of {day_text(facts['day'])}, {len(held)} symbols held; name it in risk.positions")
+        if memory is not None and (told := ledger.not_carried(config)):
+            complain(f"{told}, nor is it in {options.save}")
     return 0
 
 
 def _ledger(options):
-    """Return (the ledger on disk, None) of a stopped instance that `-c` names, else (None, the running one's memory)."""
+    """Return configuration, ledger on disk, None of a stopped instance that `-c` names; of a running one: …, None, its memory."""
     from hftd.control.config import load
     from hftd.errors import HftdError
     from hftd.risk import ledger
@@ -141,13 +143,17 @@ def _ledger(options):
         config = load(options.config)
         name = config.daemon.name
         if not any(entry.split(".")[1] == name and entry.endswith(".control") for entry in existing()):
-            facts = ledger.read(config)
+            facts = ledger.read_held(config)
             if facts is None:
                 raise HftdError(f"{name} does not run, and there is no {ledger.path_of(config)}: it has not traded, or its state "
                                 "lies elsewhere: daemon.state_dir, or $STATE_DIRECTORY as its service has it")  # fmt: skip
-            return facts, None
-        return None, shared.attach(name)[1]
-    return None, attach(options)[1]
+            return config, facts, None
+        config, memory = shared.attach(name)
+    elif options.save:
+        config, memory = shared.attach(to_change(options, "positions --save"))
+    else:
+        config, memory = attach(options)
+    return config, None, memory
 
 
 def render_positions(rows: list[dict], title: str = "positions") -> None:

@@ -1,5 +1,6 @@
 """What one can see of a running daemon, read from shared memory alone: it answers when every process is wedged."""
 
+import contextlib
 import time
 from typing import Any
 
@@ -10,16 +11,18 @@ from hftd.control.placing import asked, since_warm
 from hftd.core import clock as clocks
 from hftd.core.agent import alive
 from hftd.core.fixed import PRICE_SCALE, to_text
+from hftd.errors import HftdError
 from hftd.gateway import memory as gateway_memory
 from hftd.msg.enums import AgentState, BookState, LogCode, Reason, RunState, TradingState
 from hftd.msg.records import INSTRUMENT_SHORT_RESTRICTED, quote_dtype
-from hftd.risk import kill, ledger
+from hftd.risk import kill, ledger, opening
 from hftd.shm import map as shared
 from hftd.shm import ring
 from hftd.shm.control import REHEARSED_TEXT
 from hftd.shm.counters import values
 from hftd.shm.errlog import ROWS
 from hftd.shm.histogram import percentiles
+from hftd.shm.segment import existing
 from hftd.venues.nasdaq.itch50 import symbol_to_text
 from hftd.venues.nasdaq.trading_day import day_text
 
@@ -173,6 +176,18 @@ def carried(config: Config, memory: shared.Memory) -> dict[str, Any]:
         "held": len(ledger.closing(ledger.snapshot(memory))),
         "not_announced": [ledger.symbol_text(int(symbol)) for symbol in waiting],
     }
+
+
+def sharing(config: Config) -> list[str]:
+    """Return the other instances on this host that took up the same file of positions, as far as this user may see them."""
+    found = []
+    for name in sorted({entry.split(".")[1] for entry in existing() if entry.endswith(".control")} - {config.daemon.name}):
+        with contextlib.suppress(HftdError):
+            other, _ = shared.attach(name)
+            files = {opening.path_of(one).resolve() for one in (config, other)}
+            if config.risk.positions and other.risk.positions and len(files) == 1:
+                found.append(name)
+    return found
 
 
 def positions(memory: shared.Memory) -> list[dict[str, Any]]:

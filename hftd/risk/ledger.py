@@ -6,10 +6,11 @@ into `carried` in risk's segment; the recorder writes it (once a second when som
 process. `positions` count one run alone and are compared with the exchange's ledger; carried and positions together are the day's.
 
 The day is the venue's, not UTC's (venues/nasdaq/trading_day.py): that of the daemon's start, for all that this daemon does. An
-earlier day's ledger is put aside as `risk.last.json`; one that cannot be read is an error that a person must look at.
+earlier day's ledger is put aside as `risk.last.json`; one that cannot be read is an error that a person must look at. An idle day,
+that began with nothing and traded nothing (a test run), tells nothing of what is held: it is not put aside, nor the day before.
 
 What a day begins with is the file's word, not the last ledger's: over night shares are split, lent and moved. The ledger is there
-to contradict a file that is not the end of the last day's.
+to contradict a file that is not the end of the last day's, at every start: of a day, or anew with another file.
 
 Honest limits: it is what risk knew; where the venue did something after our end, only the venue's word tells (reconciliation).
 """
@@ -24,7 +25,7 @@ import numpy as np
 
 from hftd.control.config import Config, state_dir
 from hftd.core import clock as clocks
-from hftd.errors import HftdError
+from hftd.errors import WRONG, HftdError
 from hftd.risk import opening
 from hftd.risk.memory import FIGURES
 from hftd.risk.opening import Opening
@@ -39,6 +40,8 @@ TRIES = 50
 
 class LedgerError(HftdError):
     """The day's ledger cannot be used, and what to do."""
+
+    exit_code = WRONG
 
 
 def path_of(config: Config) -> Path:
@@ -72,7 +75,7 @@ def begin(config: Config, memory) -> None:
     if len(rows) > len(table):
         raise LedgerError(f"{path_of(config)}: holds {len(rows)} symbols, there is room for {len(table)}; raise universe.max")
     same = found is not None and found["day"] == day
-    if found and not same:
+    if found and not same and not _idle(found):
         _write(last_path(config), found, durable=True)
     for at, (symbol, row) in enumerate(sorted(rows.items())):
         table[at]["symbol"] = int.from_bytes(symbol.encode().ljust(8), "little", signed=True)
@@ -92,15 +95,13 @@ def _rows(config: Config, day: int, found: dict[str, Any] | None, given: Opening
     for path, then in of.items():
         if then > day:
             raise LedgerError(f"{path}: is of {day_text(then)}, still to come: today is {day_text(day)}; set the clock, or move it")
-    if found is None or found["day"] != day:
-        if given is None:
-            return {}
-        if found:
-            _check_follows(config, given, found)
-        return {symbol: _opened(None, given, symbol) for symbol in given.shares}
-    rows = found["instruments"]
-    if given is None or given.close == day:       # saved on this day: it is for the next, its trades are in the ledger
-        return rows
+    anew = found is not None and found["day"] == day
+    rows = found["instruments"] if found and anew else {}
+    if given is None or (anew and given.close == day):
+        return rows                               # saved on this day: it is for the next, its trades are in the ledger
+    if not anew or given.shares != _began(rows):
+        _check_not_counted(given, rows, day)
+        _check_follows(config, given, found, day)
     rows = {symbol: {**row, "opening_qty": 0, "opening_cash": 0} for symbol, row in rows.items()}
     return rows | {symbol: _opened(rows.get(symbol), given, symbol) for symbol in given.shares}
 
@@ -111,19 +112,63 @@ def _opened(row: dict[str, int] | None, given: Opening, symbol: str) -> dict[str
     return {**row, "opening_qty": qty, "opening_cash": cash, "mark_px": row["mark_px"] or max(round(cash / qty), 1)}
 
 
-def _check_follows(config: Config, given: Opening, found: dict[str, Any]) -> None:
-    """Refuse a file saved before the last day's end, and one that began that day already. Raises LedgerError."""
-    ended = {symbol: qty for symbol, (qty, _) in closing(found).items()}
-    began = {symbol: row["opening_qty"] for symbol, row in found["instruments"].items() if row["opening_qty"]}
-    differs = sorted(symbol for symbol in {*ended, *given.shares} if ended.get(symbol, 0) != given.shares.get(symbol, 0))
-    if not differs or (given.shares != began if given.close is None else given.close > found["day"]):
+def _began(rows: dict[str, dict[str, int]]) -> dict[str, int]:
+    """Return symbol -> shares that a day began with."""
+    return {symbol: row["opening_qty"] for symbol, row in rows.items() if row["opening_qty"]}
+
+
+def _traded(row: dict[str, int]) -> bool:
+    return any(row[name] for name in ("bought_qty", "sold_qty", "fills"))
+
+
+def _idle(facts: dict[str, Any]) -> bool:
+    """Tell whether a day began with nothing and traded nothing."""
+    return not _began(facts["instruments"]) and not any(map(_traded, facts["instruments"].values()))
+
+
+def _check_not_counted(given: Opening, rows: dict[str, dict[str, int]], day: int) -> None:
+    """Refuse a file kept by hand into which the day's own trades may have been written. Raises LedgerError."""
+    if given.close is not None or not any(map(_traded, rows.values())):
         return
+    began = _began(rows)
+    first = min(symbol for symbol in {*began, *given.shares} if began.get(symbol, 0) != given.shares.get(symbol, 0))
+    raise LedgerError(
+        f"{given.path}: in the file {first} is {given.shares.get(first, 0)}, but {day_text(day)} began with {began.get(first, 0)} "
+        f"and has traded since: trades in the file would count twice. It tells what was held before the day's first trade: write "
+        f"{began.get(first, 0)}; or, where that was wrong and the file has none of the day's trades, say so in its first line: "
+        f"'# close of {day_text(day - 1)}'"
+    )
+
+
+def _check_follows(config: Config, given: Opening, found: dict[str, Any] | None, day: int) -> None:
+    """Refuse a file saved before the last day's end, one that began that day already, and an idle day's. Raises LedgerError."""
+    path, anew = path_of(config), found is not None and found["day"] == day
+    emptied = False
+    if found and (anew or _idle(found)):
+        emptied = not anew and not given.shares and given.close is not None and given.close <= found["day"]
+        path = last_path(config)
+        found = _parsed(path)
+    if found is None:
+        return
+    ended = {symbol: qty for symbol, (qty, _) in closing(found).items()}
+    differs = sorted(symbol for symbol in {*ended, *given.shares} if ended.get(symbol, 0) != given.shares.get(symbol, 0))
+    newer = given.shares != _began(found["instruments"]) if given.close is None else given.close > found["day"]
+    if not differs or (newer and not emptied):
+        return
+    known = {symbol for symbol, row in found["instruments"].items() if row["opening_qty"] or _traded(row)}
+    lost = [symbol for symbol in differs if symbol not in known]
+    first = (lost or differs)[0]
+    if anew:
+        advice = f"name the close of {day_text(found['day'])} in risk.positions, or none: the day goes on with what it began with"
+    elif lost:
+        advice = (f"that day neither began with {first} nor traded it, so its end lacks what was held of it: put the file right by "
+                  "hand and take its line '# close of' out")  # fmt: skip
+    else:
+        advice = f"write it anew: hftd positions -c {config.path} --save {given.path}"
     what = f"is the close of {day_text(given.close)}" if given.close is not None else "is what that day began with"
-    first = differs[0]
     raise LedgerError(
         f"{given.path}: {what}, but {day_text(found['day'])} ended otherwise: {first} {ended.get(first, 0)}, in the file "
-        f"{given.shares.get(first, 0)}; write it anew: hftd positions -c {config.path} --save {given.path}; "
-        f"or, where the file is right, move {path_of(config)} away"
+        f"{given.shares.get(first, 0)}; {advice}; or, where the file is right, move {path} away"
     )
 
 
@@ -220,6 +265,12 @@ def _write(path: Path, facts: dict[str, Any], durable: bool) -> None:
 def read(config: Config) -> dict[str, Any] | None:
     """Return the ledger on disk, of whatever day; None where there is none. Raises LedgerError."""
     return _parsed(path_of(config))
+
+
+def read_held(config: Config) -> dict[str, Any] | None:
+    """Return the last ledger on disk that tells what is held: not an idle day's, where there is another. Raises LedgerError."""
+    found = read(config)
+    return (_parsed(last_path(config)) if found and _idle(found) else None) or found
 
 
 def _parsed(path: Path) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hftd.control.config import Config, nearest
 from hftd.core.fixed import PRICE_SCALE
-from hftd.errors import HftdError
+from hftd.errors import WRONG, HftdError
 from hftd.risk.memory import PX_MAX, cash_cap
 from hftd.venues.nasdaq.trading_day import day_number, day_text
 
@@ -31,7 +31,7 @@ _DECIMALS = Decimal("1e-8")
 class PositionsError(HftdError, ValueError):
     """The file of positions is wrong, and what would be right."""
 
-    exit_code = 2
+    exit_code = WRONG
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def test_positions_outlive_a_stop_and_a_day(tmp_path):
         closed = positions("-c", str(config))
         wire.orders.clear()
         refused = hftd("start", "-c", str(write_config(tmp_path, exchange, [FIRST, SECOND], **sections)))
-        assert refused.returncode == 1 and "is what that day began with, but 2020-01-02 ended otherwise" in refused.stderr
+        assert refused.returncode == 2 and "is what that day began with, but 2020-01-02 ended otherwise" in refused.stderr
         sections["risk"] = {"positions": "saved.csv"}
         with running(tmp_path, exchange, [FIRST, SECOND], **sections) as (name, config):
             until(lambda: len(wire.sold()) >= 2, 30, "two sales on the next day")

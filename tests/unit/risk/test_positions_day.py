@@ -1,11 +1,12 @@
 """Positions outlive a run, midnight UTC and the day: what a day begins and ends with, and files that contradict each other."""
 
+import os
 from datetime import UTC, datetime
 
 import pytest
 
 from hftd.cli.main import main
-from hftd.control.status import carried, closed_positions, positions
+from hftd.control.status import carried, closed_positions, positions, sharing
 from hftd.msg.enums import DenyReason, ExecType, RunState
 from hftd.msg.ids import make_id
 from hftd.msg.records import INSTRUMENT_ANNOUNCED, INTENT_SHORT
@@ -25,6 +26,7 @@ def moment(text: str) -> int:
 MORNING, EVENING, NIGHT, TOMORROW = (
     moment(text) for text in ("2025-01-15T14:00:00", "2025-01-15T23:50:00", "2025-01-16T00:10:00", "2025-01-16T14:00:00")
 )
+FRIDAY, SATURDAY, MONDAY = (moment(f"2025-01-{day}T14:00:00") for day in (17, 18, 20))
 
 
 def desk(tmp_path, when: int, file: str = "", **sections) -> Desk:
@@ -151,9 +153,14 @@ def test_a_restart_after_midnight_utc_is_the_same_day(tmp_path):
 def test_the_opening_may_be_mended_on_the_day(tmp_path):
     """The file says what was held before the first trade: read again it replaces that, and only that."""
     first = desk(tmp_path, MORNING, f"{HEAD}AAA,500,90\nBBB,10,90\n")
-    fill(first, SELL, 200)
     end(first)
-    second = desk(tmp_path, EVENING, f"{HEAD}AAA,600,91\nCCC,5,90\n")
+    untraded = desk(tmp_path, MORNING, f"{HEAD}AAA,400,90\n")
+    assert {symbol: row["position"] for symbol, row in by_symbol(positions(untraded.memory)).items()} == {"AAA": 400}
+    fill(untraded, SELL, 200)
+    end(untraded)
+    priced = desk(tmp_path, EVENING, f"{HEAD}AAA,400,91\n")
+    assert by_symbol(positions(priced.memory))["AAA"]["opening_px"] == 91.0, "the price alone may be mended at any time"
+    second = desk(tmp_path, EVENING, f"# close of 2025-01-14\n{HEAD}AAA,600,91\nCCC,5,90\n")
     assert {symbol: row["position"] for symbol, row in by_symbol(positions(second.memory)).items()} == {"AAA": 400, "CCC": 5}
     assert int(second.memory["risk"]["exposures"][0]["carried_cash"]) == 200 * PX - 600 * 91_0000
 
@@ -216,6 +223,108 @@ def test_a_file_that_is_not_the_end_of_the_last_day_is_refused(tmp_path, text, m
     assert by_symbol(positions(by_hand.memory))["AAA"]["position"] == 600, "a split: a person's word stands"
 
 
+def test_a_stale_file_is_refused_at_a_restart_too(tmp_path):
+    """The day began with the close of the 14th, or without a file: the close of the 13th is no better at the second start."""
+    before = desk(tmp_path, moment("2025-01-14T14:00:00"))
+    fill(before, BUY, 300)
+    end(before)
+    stale, right = f"# close of 2025-01-13\n{HEAD}AAA,500,90\n", f"# close of 2025-01-14\n{HEAD}AAA,300,90\n"
+    refusal = (r"is the close of 2025-01-13, but 2025-01-14 ended otherwise: AAA 300, in the file 500; name the close of "
+               r"2025-01-14 in risk\.positions, or none: .*risk\.last\.json away")  # fmt: skip
+    end(desk(tmp_path, MORNING))
+    with pytest.raises(ledger.LedgerError, match=refusal):
+        desk(tmp_path, EVENING, stale)
+    first = desk(tmp_path, EVENING, right)
+    fill(first, SELL, 100)
+    end(first)
+    with pytest.raises(ledger.LedgerError, match=refusal):
+        desk(tmp_path, EVENING, stale)
+    assert by_symbol(positions(desk(tmp_path, EVENING, right).memory))["AAA"]["position"] == 200, "the right one is right again"
+    assert by_symbol(positions(desk(tmp_path, EVENING).memory))["AAA"]["position"] == 200, "and so is none, as the refusal says"
+    ledger.last_path(first.config).unlink()
+    assert by_symbol(positions(desk(tmp_path, EVENING, stale).memory))["AAA"]["position"] == 400, "a person's word stands"
+
+
+def test_what_a_person_forced_is_not_asked_again(tmp_path):
+    """The ledger that contradicted a file was moved away; the one before it is still there at the restart."""
+    before = desk(tmp_path, moment("2025-01-13T14:00:00"))
+    fill(before, BUY, 300)
+    end(before)
+    end(desk(tmp_path, moment("2025-01-14T14:00:00"), f"# close of 2025-01-13\n{HEAD}AAA,300,90\n"))
+    ledger.path_of(before.config).unlink()
+    for _ in range(2):
+        end(desk(tmp_path, MORNING, f"# close of 2025-01-13\n{HEAD}AAA,500,90\n"))
+
+
+def test_trades_are_not_counted_twice_by_a_file_kept_by_hand(tmp_path):
+    """500 held, 100 bought, and 600 written into a file that does not say of when it is."""
+    first = desk(tmp_path, MORNING, f"{HEAD}AAA,500,90\n")
+    fill(first, BUY, 100)
+    end(first)
+    with pytest.raises(ledger.LedgerError, match=r"AAA is 600, but 2025-01-15 began with 500 .* '# close of 2025-01-14'"):
+        desk(tmp_path, EVENING, f"{HEAD}AAA,600,90\n")
+    with pytest.raises(ledger.LedgerError, match="in the file AAA is 0, but 2025-01-15 began with 500"):
+        desk(tmp_path, EVENING, HEAD)
+    assert by_symbol(positions(desk(tmp_path, EVENING, f"{HEAD}AAA,500,90\n").memory))["AAA"]["position"] == 600
+    said = desk(tmp_path, EVENING, f"# close of 2025-01-14\n{HEAD}AAA,600,90\n")
+    assert by_symbol(positions(said.memory))["AAA"]["position"] == 700, "as the refusal says"
+
+
+def test_one_night_is_one_day(tmp_path):
+    """Started at 23:30 in New York, started anew at 00:30: what was done stays."""
+    first = desk(tmp_path, moment("2025-01-16T04:30:00"))
+    fill(first, BUY, 400)
+    first.account["loss_latched"] = 1
+    end(first)
+    second = desk(tmp_path, moment("2025-01-16T05:30:00"))
+    assert by_symbol(positions(second.memory))["AAA"]["position"] == 400 and int(second.account["loss_latched"])
+
+
+def test_an_idle_day_is_not_the_day_before(tmp_path, capsys):
+    """A test run on Saturday without the file: Friday's end still stands, is shown, and can be saved anew."""
+    friday = desk(tmp_path, FRIDAY)
+    fill(friday, BUY, 500)
+    end(friday)
+    saved = f"# close of 2025-01-17\n{HEAD}AAA,500,100.00\n"
+    end(desk(tmp_path, SATURDAY))
+    end(desk(tmp_path, moment("2025-01-19T14:00:00")))
+    assert ledger.read(friday.config)["day"] == day_number("2025-01-19")
+    with pytest.raises(ledger.LedgerError, match="but 2025-01-17 ended otherwise: AAA 500, in the file 700; write it anew"):
+        desk(tmp_path, MONDAY, f"# close of 2025-01-16\n{HEAD}AAA,700,90\n")
+    (tmp_path / "hftd.toml").write_text(f'[daemon]\nname = "{friday.config.daemon.name}"\nrun_dir = "{tmp_path}"\n')
+    assert main(["positions", "-c", str(tmp_path / "hftd.toml"), "--save", str(tmp_path / "p.csv")]) == 0
+    assert (tmp_path / "p.csv").read_text() == saved, "what the refusal tells to do"
+    assert "close of 2025-01-17" in capsys.readouterr().out
+    with pytest.raises(ledger.LedgerError, match="but 2025-01-17 ended otherwise: AAA 500, in the file 0; write it anew"):
+        desk(tmp_path, MONDAY, f"# close of 2025-01-18\n{HEAD}")
+    none = desk(tmp_path, MONDAY)
+    assert "2025-01-17 ended with 500 AAA: not carried" in ledger.not_carried(none.config)
+    monday = desk(tmp_path, MONDAY, saved)
+    assert by_symbol(positions(monday.memory))["AAA"]["position"] == 500
+
+
+def test_an_idle_day_alone_contradicts_nothing(tmp_path):
+    """The first start ever was a test run."""
+    end(desk(tmp_path, SATURDAY))
+    monday = desk(tmp_path, MONDAY, f"# close of 2025-01-17\n{HEAD}AAA,500,90\n")
+    assert by_symbol(positions(monday.memory))["AAA"]["position"] == 500
+
+
+def test_no_advice_that_loses_a_position(tmp_path):
+    """Saturday traded another symbol: written anew from its ledger, the file would lose Friday's shares."""
+    friday = desk(tmp_path, FRIDAY)
+    fill(friday, BUY, 500)
+    end(friday)
+    saturday = desk(tmp_path, SATURDAY)
+    fill(saturday, BUY, 10, instrument=1)
+    end(saturday)
+    with pytest.raises(ledger.LedgerError, match="neither began with AAA nor traded it") as refused:
+        desk(tmp_path, MONDAY, f"# close of 2025-01-17\n{HEAD}AAA,500,90\n")
+    assert "--save" not in str(refused.value) and refused.value.exit_code == 2
+    mended = desk(tmp_path, MONDAY, f"{HEAD}AAA,500,90\nBBB,10,100\n")
+    assert by_symbol(positions(mended.memory))["BBB"]["position"] == 10, "as the refusal says"
+
+
 def test_a_ledger_of_a_day_to_come_is_refused(tmp_path):
     """The clock was set back."""
     end(desk(tmp_path, TOMORROW))
@@ -272,3 +381,64 @@ def test_the_command_shows_and_saves_a_running_and_a_stopped_instance(tmp_path, 
     ledger.path_of(made.config).unlink()
     assert main(command) == 1
     assert "has not traded" in capsys.readouterr().err
+
+
+def _running(tmp_path, name: str, begun: bool = True) -> Desk:
+    """An instance whose segments others find; the test unlinks them."""
+    made = Desk(tmp_path, unlink=False, utc_ns=MORNING, daemon={"name": name, "run_dir": str(tmp_path)},
+                risk={"positions": str(tmp_path / "p.csv") if begun else ""})  # fmt: skip
+    if not begun:
+        made.account["day"] = 0
+    return made
+
+
+def test_nothing_is_saved_before_the_day_has_begun(tmp_path, capsys):
+    """The daemon is just starting: its memory is there, and the day's positions are not in it."""
+    good = f"# close of 2025-01-14\n{HEAD}AAA,500,90.00\n"
+    (tmp_path / "p.csv").write_text(good)
+    made = _running(tmp_path, f"t{os.getpid()}-early", begun=False)
+    try:
+        assert main(["positions", "-n", made.config.daemon.name, "--save", str(tmp_path / "p.csv")]) == 2
+        assert "has not begun its trading day" in capsys.readouterr().err
+    finally:
+        made.memory.unlink()
+    assert (tmp_path / "p.csv").read_text() == good
+
+
+def test_of_several_none_is_guessed_to_save(tmp_path, capsys):
+    """To look at the only one, or at the one called hftd, is harmless; to write its positions over another's file is not."""
+    made = [_running(tmp_path, f"t{os.getpid()}-{name}", begun=False) for name in ("one", "two")]
+    try:
+        assert main(["positions", "--save", str(tmp_path / "next.csv")]) == 2
+        said = capsys.readouterr().err
+        assert "positions --save: several instances are known here: " in said and "say which one with -n NAME" in said
+    finally:
+        for one in made:
+            one.memory.unlink()
+    assert not (tmp_path / "next.csv").exists()
+
+
+def test_two_that_take_up_one_file_are_told(tmp_path):
+    """Each would hold it all. Another file, no file and the instance itself are none of that."""
+    (tmp_path / "p.csv").write_text(f"{HEAD}AAA,500,90.00\n")
+    made = [_running(tmp_path, f"t{os.getpid()}-{name}", name != "none") for name in ("one", "two", "none")]
+    try:
+        assert [sharing(one.config) for one in made] == [[made[1].config.daemon.name], [made[0].config.daemon.name], []]
+    finally:
+        for one in made:
+            one.memory.unlink()
+
+
+def test_saving_over_what_is_not_carried_is_told(tmp_path, capsys):
+    """A test run without the file, still running: what it holds, nothing, is saved as it was told to, and what is lost is said."""
+    name = f"t{os.getpid()}-test"
+    friday = Desk(tmp_path, utc_ns=FRIDAY, daemon={"name": name, "run_dir": str(tmp_path)})
+    fill(friday, BUY, 500)
+    end(friday)
+    saturday = Desk(tmp_path, unlink=False, utc_ns=SATURDAY, daemon={"name": name, "run_dir": str(tmp_path)})
+    try:
+        assert main(["positions", "-n", name, "--save", str(tmp_path / "p.csv")]) == 0
+        said = capsys.readouterr().err
+        assert "2025-01-17 ended with 500 AAA: not carried" in said and f"nor is it in {tmp_path}/p.csv" in said
+    finally:
+        saturday.memory.unlink()
