@@ -3,8 +3,8 @@
     looking    status, book, orders, positions, latency, memory: the only one running, or the one called hftd; -n NAME chooses
     kill       the only one running, whatever else there is: an emergency waits for nothing. Of several it takes none by itself:
                -n NAME says which, --all means every one of them
-    changing   stop, kill --clear, positions --save: the only one running where it is also the only one known here, else -n NAME must
-               say which: who means one that has ended already must not hit the other. Known is what runs, what has a lock or a
+    changing   stop, kill --clear, positions --save: the only one running where it is also the only one known here, else -n NAME
+               must say which: who means one that has ended already must not hit the other. Known is what runs, what has a lock or a
                latch in the directories of those and in this user's own, and what $HFTD_CONFIG or config/hftd.toml is called
 
 Turned down: taking the one called hftd, or the newest, as looking does; asking back, which a script cannot answer.
