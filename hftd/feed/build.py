@@ -174,7 +174,12 @@ class Build:
         return self.tables["counters"].rows[0]
 
     def reset(self, state: int, keep_counters: bool = True) -> None:
-        """Forget every order, instrument and sequence: as new. state: BookState of a book once it is announced."""
+        """Forget every order, sequence and what is known of instruments. state: BookState of a book once it is announced.
+
+        A symbol keeps its row as long as the table lives, a shared one through sessions and restarts of the feed: what others know
+        of an instrument, positions and open orders above all, they know by its row. So a row is never another symbol's; rows of
+        symbols that the venue lists no more stay taken until the daemon is started anew.
+        """
         agent, tables = self.agent, self.tables
         clear_all(agent)
         self.own["listed"].rows[:] = np.zeros(1, listed_dtype)
@@ -182,8 +187,10 @@ class Build:
         self.own["prints"].rows[:] = np.zeros(1, print_dtype)
         instruments = np.zeros(tables["instruments"].count, instrument_dtype)
         instruments["locate"] = -1
+        instruments["symbol"] = tables["instruments"].rows["symbol"]
         for index, symbol in enumerate(self.symbols):
             instruments["symbol"][index] = symbol_to_int(symbol)
+        known = np.flatnonzero(instruments["symbol"])
         instruments["tick"], instruments["scale"], instruments["lot"] = TICK, SCALE, 100
         tables["instruments"].rows[:] = instruments
         tables["books"].rows["state"] = int(BookState.EMPTY)
@@ -193,7 +200,7 @@ class Build:
                 if name != "version" and not name.startswith("pad"):
                     cells[name] = int(BookState.EMPTY) if name == "state" else 0
             cells["version"] += 1
-        agent["chosen"], agent["used"] = int(bool(self.symbols)), len(self.symbols)
+        agent["chosen"], agent["used"] = int(bool(self.symbols)), int(known[-1]) + 1 if len(known) else 0
         agent["state"] = state
         agent["expected"] = agent["highest"] = agent["reached"] = agent["asked"] = 1
         for name in ("first", "beyond", "behind", "recovering", "ended", "flags", "tries", "stalled_since", "reason", "snapshot",

@@ -154,7 +154,8 @@ DENY_TEXT = {
     DenyReason.KILLED: "the kill switch is set; `hftd kill --clear --by NAME` lifts it",
     DenyReason.NOT_READY: "the daemon is not trading yet",
     DenyReason.STOPPING: "the daemon is stopping: only cancels pass",
-    DenyReason.UNKNOWN_INSTRUMENT: "the instrument index is outside the configured universe, or was not announced by the venue",
+    DenyReason.UNKNOWN_INSTRUMENT: "the instrument index is outside the configured universe, was not announced by the venue, or is "
+    "another symbol in market data than in risk (an error in the log names both)",
     DenyReason.ORDER_QTY: "the order's quantity is above risk.order_qty_max, or not above 0",
     DenyReason.ORDER_NOTIONAL: "px * qty is above risk.order_notional_max",
     DenyReason.PRICE_COLLAR: "the price is further from the book than risk.collar_bps allows",
@@ -262,6 +263,7 @@ class LogCode(IntEnum):
     PLACED = 23
     NOT_PLACED = 24
     EXERCISE_FAILED = 25
+    RISK_SYMBOL = 26
 
 
 class Cause(IntEnum):

@@ -22,6 +22,7 @@ from hftd.gateway.memory import RISK_SILENT
 from hftd.msg import ids
 from hftd.msg.enums import DENY_TEXT, DenyReason, ExecType, LogCode
 from hftd.risk import kill
+from hftd.risk.ledger import symbol_text
 
 FILE_BYTES = 32 << 20
 KEPT = 5
@@ -51,6 +52,9 @@ SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
                          ("pnl", "loss_max", "", "")),
     LogCode.RISK_GAP: ("error", "risk lost reports of the gateway: no new risk until the daemon is started anew",
                        ("applied", "next", "", "")),
+    LogCode.RISK_SYMBOL: ("error", "instrument {instrument} is {announced} in market data, {symbol} to risk: not traded, "
+                          "positions stay as risk has them; stop the daemon, compare hftd positions with the venue, start it anew",
+                          ("instrument", "symbol", "announced", "")),
     LogCode.MARKET_BREAKER: ("error", "market-wide circuit breaker, level {level}: no new risk until the venue resumes trading",
                              ("level", "killed", "", "")),
     LogCode.BUDGET_MISSED: ("warning", "rehearsal: {p50_ns} ns where the budget is {budget_ns} ns",
@@ -295,6 +299,8 @@ def told(code: int, values: list[int], symbols: Callable[[int], str]) -> tuple[s
     facts: dict[str, Any] = {name: value for name, value in zip(names, values) if name}
     if known == LogCode.KILL:
         facts["by"] = kill.name_of(facts["by"]) or "unknown"
+    if known == LogCode.RISK_SYMBOL:
+        facts |= {name: symbol_text(facts[name]) or "none" for name in ("symbol", "announced")}
     sentence = sentence.format(**facts)
     if known == LogCode.FEED_GAP and facts.get("given_up"):
         sentence = f"market data gap given up at message {facts['expected']}: the books are stale"

@@ -192,7 +192,9 @@ def not_carried(config: Config) -> str:
 
 def snapshot(memory) -> dict[str, Any]:
     """Return the day so far, out of shared memory: "day", "loss_latched", "instruments": symbol -> FIGURES, in venue scale."""
-    risk, symbols = memory["risk"], memory["market"]["instruments"]["symbol"]
+    risk = memory["risk"]
+    own = risk["limits"]["symbol"]                # market data may have forgotten a row's symbol; one never armed is its alone
+    symbols = np.where(own != 0, own, memory["market"]["instruments"]["symbol"])
     account = risk["account"][0]
     kept, positions, exposures = _still(risk)
     rows = {symbol_text(row["symbol"]): {name: int(row[name]) for name in FIGURES} for row in kept[kept["symbol"] != 0]}

@@ -124,6 +124,8 @@ def judge(agent, intent, place, gate, account, rows, buckets, now):
     position = row(span(agent.positions), index, position_dtype)
     exposure = row(span(agent.exposures), index, exposure_dtype)
     instrument = row(span(agent.instruments), index, instrument_dtype)
+    if load_relaxed(instrument, "symbol") != limits.symbol:
+        return UNKNOWN_INSTRUMENT                     # limits and position are another symbol's
     side, px, qty = intent.side + 0, intent.px, intent.qty + 0
 
     # what it adds, and (replace) to what

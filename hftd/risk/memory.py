@@ -43,7 +43,7 @@ limits_dtype = layout("limits", 64, [
     ("collar_bps", "i8"),                         # how far from the book a price may be
     ("tick", "i8"),                               # price increment, venue scale, > 0
     ("stale_ticks", "i8"),                        # market data older than this denies
-    ("pad0", "i8"),
+    ("symbol", "i8"),                             # instrument_dtype's when it was first armed, and for good; 0: never armed
 ])  # fmt: skip
 
 exposure_dtype = layout("exposure", 64, [

@@ -58,6 +58,7 @@ class RiskAgent(Agent):
         self.trading = False
         self.lost = False
         self.breaker = 0
+        self.misnamed: set[int] = set()
         symbols = self.segment["carried"]["symbol"]
         self.carried = {int(symbols[at]): int(at) for at in np.flatnonzero(symbols)}
 
@@ -85,6 +86,7 @@ class RiskAgent(Agent):
         self.latched_before = bool(int(self.account["loss_latched"]))
         for at in range(self.config.instruments):
             set_limits(self.limits[at], self.config.risk, {}, self.clock)
+        self.limits["armed"] = 0                      # by arm() again, each with its own limits
         take_back(segment, self.memory["ring.order"])
         rebuild(segment, handle["pool"])
         ring.open_producer(handle["orders"], self.memory["ring.order"])
@@ -159,18 +161,26 @@ class RiskAgent(Agent):
         return sum(int(counted[name]) for name in ("packets_a", "packets_b", "packets_r"))
 
     def arm(self) -> None:
-        """Give instruments that the venue announced since the last look their own limits, and let them be traded."""
+        """Give instruments that the venue announced since the last look their own limits, and let them be traded.
+
+        A row is its first symbol's for the life of the shared memory, and no other row is: positions and orders are under its number.
+        """
         instruments = self.market["instruments"]
         if self.armed == self.config.instruments:
             return
-        waiting = np.flatnonzero((instruments["flags"] & INSTRUMENT_ANNOUNCED != 0) & (self.limits["armed"] == 0))
+        named, own = instruments["symbol"], self.limits["symbol"]
+        free = (self.limits["armed"] == 0) & (named != 0) & ((own == 0) | (own == named))
+        waiting = np.flatnonzero((instruments["flags"] & INSTRUMENT_ANNOUNCED != 0) & free)
         for at in waiting:
-            symbol = ledger.symbol_text(int(instruments["symbol"][at]))
+            if own[at] == 0 and named[at] in own:
+                continue
+            own[at] = named[at]
+            symbol = ledger.symbol_text(int(named[at]))
             tick = int(instruments["tick"][at])
             set_limits(self.limits[at], self.config.risk, self.config.risk.instrument.get(symbol, {}), self.clock, tick)
-            self._carry(int(at), int(instruments["symbol"][at]))
+            self._carry(int(at), int(named[at]))
             self.limits[at]["armed"] = 1
-        self.armed += len(waiting)
+            self.armed += 1
 
     def _carry(self, at: int, symbol: int) -> None:
         """Count what is held from before this run, before the instrument may be traded. A second time it changes nothing."""
@@ -217,6 +227,7 @@ class RiskAgent(Agent):
             self.log(LogCode.LOSS_LIMIT, int(self.account["pnl"]), int(self.account["loss_max"]))
         self.loss_told = bool(int(self.account["loss_latched"]))
         self._look_for_breaker()
+        self._look_at_symbols()
         killed = int(self.run["kill"]) != 0
         if killed and not self.killed:
             self.log(LogCode.KILL, int(self.run["kill"]), int(self.run["kill_by"]))
@@ -237,6 +248,17 @@ class RiskAgent(Agent):
                 kill.pull(self.config, self.memory, "breaker", f"market-wide circuit breaker, level {level}")
             self.log(LogCode.MARKET_BREAKER, level, int(wanted))
         self.breaker = level
+
+    def _look_at_symbols(self) -> None:
+        """Say which rows market data calls otherwise than risk does. The turn denies all new risk in them by itself."""
+        instruments, own = self.market["instruments"], self.limits["symbol"]
+        announced = instruments["flags"] & INSTRUMENT_ANNOUNCED != 0
+        found = np.flatnonzero(announced & (own != instruments["symbol"])).tolist()
+        found = [at for at in found if own[at] or instruments["symbol"][at] in own]       # else announced a moment ago
+        for at in found:
+            if at not in self.misnamed:
+                self.log(LogCode.RISK_SYMBOL, at, int(own[at]), int(instruments["symbol"][at]))
+        self.misnamed = set(found)
 
     def _back(self, index: int, row_state: int, state: int) -> bool:
         """Tell whether a strategy that was switched off because it was gone, or too slow, is there again."""

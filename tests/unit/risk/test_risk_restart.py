@@ -50,6 +50,29 @@ def test_a_restart_knows_what_its_predecessor_knew(desk):
     assert set(desk.open_sums().values()) == {0}
 
 
+def test_an_instruments_own_limits_survive(tmp_path):
+    """Each of them, and the venue's tick: a restart that kept the account's alone would let through what was forbidden."""
+    own = {"position_max": 100, "order_qty_max": 300, "order_notional_max": 20_000.0, "collar_bps": 50, "feed_stale_ms": 700}
+    desk = Desk(tmp_path, risk={"position_max": 5000, "instrument": {"AAA": own}})
+    before = desk.memory["risk"]["limits"].tobytes()
+    assert desk.reason(qty=101) == DenyReason.POSITION
+    desk.start()
+    assert desk.memory["risk"]["limits"].tobytes() == before
+    assert desk.reason(qty=101) == DenyReason.POSITION
+    assert desk.reason(qty=101, instrument=1) == DenyReason.OK
+
+
+def test_an_instrument_is_armed_again_only_when_the_venue_announces_it_again(desk):
+    """Market data restarted as well: without the venue's word its tick is not known."""
+    rows = desk.memory["market"]["instruments"]
+    rows["flags"] = 0
+    desk.start()
+    assert desk.reason(side=SELL, qty=1, px=PX + 100) == DenyReason.UNKNOWN_INSTRUMENT
+    rows["flags"][:3] = 1
+    desk.agent.cold(1)
+    assert desk.reason(side=SELL, qty=1, px=PX + 100) == DenyReason.OK
+
+
 def test_derived_memory_is_made_anew(desk):
     """Hash, lists and sums full of rubbish: a restart makes them from the orders."""
     before = everything(desk)
