@@ -163,7 +163,7 @@ class RiskAgent(Agent):
     def arm(self) -> None:
         """Give instruments that the venue announced since the last look their own limits, and let them be traded.
 
-        A row is its first symbol's for the life of the shared memory, and no other row is: positions and orders are under its number.
+        A row is its first symbol's for the life of the shared memory, and no other row is: positions and orders go by row.
         """
         instruments = self.market["instruments"]
         if self.armed == self.config.instruments:
