@@ -52,6 +52,8 @@ def render_carried(facts: dict) -> None:
     if facts["not_announced"]:
         said = f"held, and not announced by the venue: {', '.join(facts['not_announced'])}"
         console.print(f"[yellow]{escape(said)}[/]", soft_wrap=True)
+    if facts["earlier"]:
+        console.print(f"[bold red]WARNING[/] {escape(facts['earlier'])}", soft_wrap=True)
 
 
 def book(options) -> int:

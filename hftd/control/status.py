@@ -16,6 +16,7 @@ from hftd.gateway import memory as gateway_memory
 from hftd.msg.enums import AgentState, BookState, LogCode, Reason, RunState, TradingState
 from hftd.msg.records import INSTRUMENT_SHORT_RESTRICTED, quote_dtype
 from hftd.risk import kill, ledger, opening
+from hftd.risk.earlier import EARLIER_TEXT
 from hftd.shm import map as shared
 from hftd.shm import ring
 from hftd.shm.control import REHEARSED_TEXT
@@ -175,6 +176,7 @@ def carried(config: Config, memory: shared.Memory) -> dict[str, Any]:
         "opening": int(np.count_nonzero(kept["opening_qty"])),
         "held": len(ledger.closing(ledger.snapshot(memory))),
         "not_announced": [ledger.symbol_text(int(symbol)) for symbol in waiting],
+        "earlier": EARLIER_TEXT[int(memory["risk"]["account"][0]["earlier"])],
     }
 
 

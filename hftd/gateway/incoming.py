@@ -15,13 +15,16 @@ from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
 from hftd.core.memory import address_of, copy_bytes, load32, record_at, row, span, store32
 from hftd.gateway import venue
+from hftd.gateway.earlier import book_earlier, booked_already, count_earlier, doubt, find_earlier, keep_earlier
 from hftd.gateway.memory import (
     FILL_BROKEN,
     FILL_FOREIGN,
+    FILL_FOREIGN_BROKEN,
     FILL_GOOD,
     LINK_DOWN,
     LINK_REPLAY,
     UNDO_ROWS,
+    earlier_dtype,
     fill_dtype,
     gateway_counters_dtype,
     order_row_dtype,
@@ -93,7 +96,7 @@ _BAD_MESSAGE, _ORDER_REJECTED, _DETACHED = (int(LogCode[n]) for n in (
     "VENUE_BAD_MESSAGE", "ORDER_REJECTED", "CONSUMER_DETACHED"))  # fmt: skip
 _RECONNECT, _SESSION_END, _LOGIN = int(Reason.RECONNECT), int(Reason.SESSION_END), int(Reason.LOGIN)
 _SESSION_DOWN = int(DenyReason.SESSION_DOWN)
-_ROW, _POSITION = order_row_dtype.itemsize, position_dtype.itemsize
+_ROW, _POSITION, _EARLIER = order_row_dtype.itemsize, position_dtype.itemsize, earlier_dtype.itemsize
 _UNDO_ROWS_AT = offset_of(session_dtype, "undo_rows")
 _FOREIGN_INSTRUMENT = 0xFFFF
 
@@ -121,7 +124,10 @@ def begin(agent, index):
     order = row(rows, index, order_row_dtype)
     if order.prev != 0:
         index = order.prev * 1
-    keep_position(agent, order.instrument * 1)
+    if order.marks & MARK_FOREIGN and order.count != 0:
+        keep_earlier(agent, order.count - 1)
+    else:
+        keep_position(agent, order.instrument * 1)
     for i in range(UNDO_ROWS):
         store32(agent.session_at + _UNDO_ROWS_AT + 4 * i, index)
         if index != 0:
@@ -148,10 +154,14 @@ def undo_half(agent):
         index = load32(agent.session_at + _UNDO_ROWS_AT + 4 * i)
         if index > 0 and index < rows.count:
             copy_bytes(rows.base + index * _ROW, undo.base + i * _ROW, _ROW)
-    if session.undo_instrument >= 0:
+    positions = span(agent.table.positions).count
+    if session.undo_instrument >= positions:
+        copy_bytes(agent.earlier.base + (session.undo_instrument - positions) * _EARLIER, agent.undo_position_at, _EARLIER)
+    elif session.undo_instrument >= 0:
         copy_bytes(agent.table.positions.base + session.undo_instrument * _POSITION, agent.undo_position_at, _POSITION)
     if session.undo_broken > 0:
-        row(fills, session.undo_broken - 1, fill_dtype).state = FILL_GOOD
+        fill = row(fills, session.undo_broken - 1, fill_dtype)
+        fill.state = FILL_FOREIGN if fill.state == FILL_FOREIGN or fill.state == FILL_FOREIGN_BROKEN else FILL_GOOD
     row(fills, session.undo_fills & (fills.count - 1), fill_dtype).state = 0
     session.fills_next = session.undo_fills
     agent.skip_next = max(agent.reports.tail - session.undo_tail, 0)
@@ -218,11 +228,15 @@ def adopt(agent, event):
     order.instrument, order.strategy, order.side = _FOREIGN_INSTRUMENT, 0xFFFF, event.sell
     order.tif, order.rules = 0, 0
     order.marks = MARK_FOREIGN
+    if not booked_already(agent):
+        order.count = find_earlier(agent, event.symbol)
     order.status = PENDING_NEW
     if order.cl_ord_id != 0:
         enter_id(table, index, order)
     enter_ref(table, index, event.user_ref)
     link_open(table, index, order)
+    if order.count != 0:
+        count_earlier(agent, order.count - 1)
     session.foreign_open += 1
     return index
 
@@ -269,6 +283,10 @@ def on_executed(agent, event, index, stamp):
     if order.marks & MARK_FOREIGN:
         enter_fill(table, event.venue_id, order, event.px, event.qty, event.ts_event, FILL_FOREIGN)
         counters.foreign_fills += 1
+        if order.count > 0:
+            book_earlier(agent, order.count - 1, order.side * 1, event.px, event.qty, 1)
+        else:
+            doubt(agent)  # only counts where it is new: a repeat has no row on purpose
     else:
         enter_fill(table, event.venue_id, order, event.px, event.qty, event.ts_event, FILL_GOOD)
         count_fill(agent, order.instrument * 1, order.side * 1, event.px, event.qty, 1)
@@ -383,10 +401,24 @@ def on_broken(agent, event, index, stamp):
     found = find_fill(table, event.venue_id, event.user_ref)
     if found == 0:
         contradiction(agent, event, _BROKEN, stamp)
+        counters.broken_unknown += 1
+        doubt(agent)
         return
     fill = row(span(table.fills), found - 1, fill_dtype)
+    if fill.state == FILL_FOREIGN:
+        counters.foreign_broken += 1
+        if fill.earlier != 0:
+            keep_earlier(agent, fill.earlier - 1)
+        record_at(agent.session_at, session_dtype).undo_broken = found
+        fence_release()
+        fill.state = FILL_FOREIGN_BROKEN
+        if fill.earlier != 0:
+            book_earlier(agent, fill.earlier - 1, fill.side * 1, fill.px, fill.qty * 1, -1)
+        else:
+            doubt(agent)
+        return
     if fill.state != FILL_GOOD:
-        counters.repeats += 1 if fill.state == FILL_BROKEN else 0
+        counters.repeats += 1
         return
     keep_position(agent, fill.instrument * 1)
     record_at(agent.session_at, session_dtype).undo_broken = found
@@ -432,7 +464,9 @@ def on_odd(agent, event, kind, size, stamp):
         code = 300 + kind
     elif kind > 0 and kind < _NEXT_REF:
         counters.unknown_refs += 1
-        counters.orphan_fills += 1 if kind == _EXECUTED else 0
+        if kind == _EXECUTED:
+            counters.orphan_fills += 1
+            doubt(agent)
         code = 200 + kind
     elif kind == _SHORT or kind == _NOTHING:
         counters.short_messages += 1

@@ -71,7 +71,8 @@ gateway_agent_dtype = layout("gateway_agent", 1152, [
     ("pauses_at", "i8"),                          # and of its rows
     ("held_since", "i8"),                         # ticks: since when orders have waited for room; 0: they do not
     ("held_why", "i8"),                           # for what: HELD, SOCKET (shm/pauses.py)
-    ("pad", ("i8", (6,))),
+    ("earlier", span_dtype),                      # earlier_dtype: what earlier instances traded in this session
+    ("pad", ("i8", (4,))),
 ])  # fmt: skip
 
 _RECONNECT = int(Reason.RECONNECT)

@@ -3,6 +3,7 @@
     orders     one row for each order: open ones and the most recent finished ones. Row 0 is never used.
     fills      the most recent executions by match number: so that none counts twice, and a broken trade finds its price
     positions  bought and sold by instrument, from the gateway's own view
+    earlier    by symbol, what orders of earlier instances traded in this session, by the venue's replay: risk takes it up
     session    one row: what is needed to resume the venue session after a crash
     undo       row and position images of the venue message being applied: after a crash in the middle it is applied again, whole
     counters, histograms
@@ -26,7 +27,7 @@ order_row_dtype = layout("order_row", 128, [
     ("ts_sent", "i8"),                            # ticks: handed to send(); 0: not yet
     ("ts_answer", "i8"),                          # ticks: first answer of the venue
     ("ts_event", "i8"),                           # ns since the venue's midnight: its last message
-    ("count", "i8"),                              # risk's running count
+    ("count", "i8"),                              # risk's running count; an earlier instance's: 1 + its row of `earlier`
     ("counted_cash", "i8"),                       # what this order adds to the position row's open_…_cash
     ("counted_qty", "i4"),                        # what this order adds to the position row's open_…_qty
     ("user_ref", "i4"),                           # UserRefNum; the index ring leads from it to this row
@@ -60,11 +61,31 @@ fill_dtype = layout("fill", 64, [
     ("hash_next", "i4"),                          # next fill in the same bucket; -1: none
     ("instrument", "u2"),
     ("side", "u1"),                               # Side
-    ("state", "u1"),                              # 0 unused, 1 good, 2 broken, 3 of an order of an earlier instance
-    ("pad", ("i8", (2,))),
+    ("state", "u1"),                              # FILL_…; 0: unused
+    ("earlier", "i8"),                            # of an order of an earlier instance: 1 + its row of `earlier`
+    ("pad", "i8"),
 ])  # fmt: skip
 
-FILL_GOOD, FILL_BROKEN, FILL_FOREIGN = 1, 2, 3
+FILL_GOOD, FILL_BROKEN, FILL_FOREIGN, FILL_FOREIGN_BROKEN = 1, 2, 3, 4
+"""Counted in the positions; voided by the venue; of an order of an earlier instance; the same, voided."""
+
+earlier_dtype = layout("earlier", 128, [
+    ("symbol", "i8"),                             # eight ASCII bytes as on the wire; 0: row is free
+    ("bought_qty", "i8"),                         # as in position_dtype, voided executions taken out
+    ("sold_qty", "i8"),
+    ("bought_cash", "i8"),
+    ("sold_cash", "i8"),
+    ("fills", "i8"),
+    ("orders", "i8"),                             # orders and replacements accepted
+    ("broken_bought", "i8"),                      # shares of voided executions: with them, the sums before
+    ("broken_sold", "i8"),
+    ("broken", "i8"),                             # voided executions
+    ("last_fill_px", "i8"),
+    ("pad", ("i8", (5,))),
+])  # fmt: skip
+
+EARLIER_SPARE = 64
+"""Rows of `earlier` beyond one for each instrument: symbols that left the universe during the day."""
 
 session_dtype = layout("gateway_session", 256, [
     ("name", ("u1", (16,))),                      # SoupBinTCP session, ASCII, zero-padded; empty: never logged in
@@ -83,12 +104,16 @@ session_dtype = layout("gateway_session", 256, [
     ("undo_tail", "i8"),                          # the report ring's tail before it
     ("undo_fills", "i8"),                         # fills_next before it
     ("undo_rows", ("i4", (4,))),                  # rows whose images are kept; 0: none
-    ("undo_instrument", "i8"),                    # position row whose image is kept; -1: none
+    ("undo_instrument", "i8"),                    # position row whose image is kept (beyond the last: of `earlier`); -1: none
     ("undo_broken", "i8"),                        # 1 + row of the execution being voided; 0: none
     ("connected_utc_ns", "i8"),                   # last log-in
     ("queries_sent", "i8"),                       # account queries sent in this session
     ("queries_seen", "i8"),                       # answers to them seen
-    ("pad", ("i8", (9,))),
+    ("earlier_version", "i8"),                    # grows after each change of `earlier`
+    ("earlier_doubts", "i8"),                     # executions, or breaks of some, that could be booked nowhere
+    ("earlier_from", "i8"),                       # sequenced messages below this are booked already: a replay repeats them
+    ("replayed_from", "i8"),                      # first sequenced message of this session that we were given; 1: all of it
+    ("pad", ("i8", (5,))),
 ])  # fmt: skip
 
 LINK_DOWN, LINK_CONNECTING, LINK_PARTING, LINK_REPLAY, LINK_CLEANING, LINK_UP, LINK_CLOSED = range(7)
@@ -122,9 +147,11 @@ gateway_counters_dtype = counters("gateway", [
     ("late_fills", "executions of an order that was finished already; counted in the position all the same"),
     ("contradictions", "messages that do not fit the order's state; see the error log"),
     ("unknown_refs", "messages about a UserRefNum we do not know"),
-    ("orphan_fills", "executions of a UserRefNum we do not know: the position may be wrong; reconcile"),
+    ("orphan_fills", "executions of a UserRefNum we do not know: the position may be wrong; the kill switch is pulled"),
     ("foreign_orders", "open or finished orders of an earlier instance, found in the venue's replay"),
-    ("foreign_fills", "executions of orders of an earlier instance: not in the positions"),
+    ("foreign_fills", "executions of orders of an earlier instance: risk carries them, the positions of this run do not"),
+    ("foreign_broken", "executions of an earlier instance's orders voided by the venue"),
+    ("broken_unknown", "voided executions that are not remembered: the position may be wrong; the kill switch is pulled"),
     ("unknown_types", "messages of a type this version does not know"),
     ("short_messages", "messages shorter than their type needs"),
     ("other_packets", "SoupBinTCP packets of another kind than sequenced data and heartbeats"),
@@ -188,6 +215,11 @@ def fills_max(orders_max: int) -> int:
     return max(orders_max, 1 << 10)
 
 
+def earlier_max(instruments: int) -> int:
+    """Return the rows of `earlier`: a power of two."""
+    return 1 << (instruments + EARLIER_SPARE - 1).bit_length()
+
+
 def parts(config) -> list[Part]:
     """Return the parts of the stage's segment."""
     n = config.gateway.orders_max
@@ -201,4 +233,5 @@ def parts(config) -> list[Part]:
         Part("counters", gateway_counters_dtype, 1),
         Part("histograms", histogram_dtype, len(HISTOGRAMS)),
         Part("tails", tail_dtype, TAILS),
+        Part("earlier", earlier_dtype, earlier_max(config.instruments)),
     ]

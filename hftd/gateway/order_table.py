@@ -285,6 +285,7 @@ def enter_fill(table, match, order, px, qty, ts_event, state):
         _leave_fill(table, index, fill)
     fill.match, fill.cl_ord_id, fill.px, fill.ts_event = match, order.cl_ord_id, px, ts_event
     fill.user_ref, fill.qty, fill.instrument, fill.side = order.user_ref, qty, order.instrument, order.side
+    fill.earlier = order.count if order.marks & MARK_FOREIGN else 0
     fill.state = state
     session.fills_next += 1
     chain_fill(table, index)

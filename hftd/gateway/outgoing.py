@@ -139,7 +139,7 @@ def fill_row(order_row, order, user_ref):
 def seen_before(agent, order, index):
     """Return 0 where row `index` has this very Order of risk's already (read again after a restart), else DUPLICATE_ID."""
     known = row(span(agent.table.rows), index, order_row_dtype)
-    if known.count == order.seq:
+    if known.count == order.seq and not known.marks & MARK_FOREIGN:
         record_at(agent.counters_at, gateway_counters_dtype).order_repeats += 1
         return _OK
     return _DUPLICATE_ID

@@ -131,6 +131,7 @@ class GatewayAgent(Agent):
         assert market.parts["instruments"].dtype == instrument_dtype
         set_span(handle["errors"], self.errors_at, ROWS)
         set_span(handle["undo"], segment.address("undo"), segment.parts["undo"].count)
+        set_span(handle["earlier"], segment.address("earlier"), segment.parts["earlier"].count)
         handle["undo_position_at"] = segment.address("undo_position")
         handle["counters_at"], handle["histograms_at"] = segment.address("counters"), segment.address("histograms")
         handle["run_at"] = control.address("run")
@@ -251,6 +252,9 @@ class GatewayAgent(Agent):
         self._count("resumes", same and opened.sequence == self.asked)
         self._count("sequence_jumps", opened.sequence != self.asked)
         if not same or opened.sequence != self.asked:
+            state["earlier_from"] = max(int(state["earlier_from"]), int(state["next_seq"])) if same else 0
+            if not same or opened.sequence > int(state["next_seq"]):
+                state["replayed_from"] = opened.sequence
             state["next_seq"] = opened.sequence
             handle["skip_next"] = 0
         if same and self.probed is None:

@@ -264,6 +264,9 @@ class LogCode(IntEnum):
     NOT_PLACED = 24
     EXERCISE_FAILED = 25
     RISK_SYMBOL = 26
+    EARLIER_CORRECTED = 27
+    EARLIER_DISPUTED = 28
+    EARLIER_APART = 29
 
 
 class Cause(IntEnum):

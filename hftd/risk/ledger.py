@@ -12,7 +12,7 @@ that began with nothing and traded nothing (a test run), tells nothing of what i
 What a day begins with is the file's word, not the last ledger's: over night shares are split, lent and moved. The ledger is there
 to contradict a file that is not the end of the last day's, at every start: of a day, or anew with another file.
 
-Honest limits: it is what risk knew; where the venue did something after our end, only the venue's word tells (reconciliation).
+It is what risk knew when it was saved. What filled, or was broken, after that is told by the venue's replay (earlier.py).
 """
 
 import json
@@ -27,7 +27,7 @@ from hftd.control.config import Config, state_dir
 from hftd.core import clock as clocks
 from hftd.errors import WRONG, HftdError
 from hftd.risk import opening
-from hftd.risk.memory import FIGURES
+from hftd.risk.memory import FIGURES, SESSION_BEFORE, SESSION_SPANS, SESSION_WHOLE
 from hftd.risk.opening import Opening
 from hftd.venues.nasdaq.trading_day import day_number, day_text, trading_day
 
@@ -84,7 +84,22 @@ def begin(config: Config, memory) -> None:
     account = memory["risk"]["account"][0]
     account["loss_latched"] = clocks.now_ticks() if same and found and found["loss_latched"] else 0
     account["day"] = day
+    _begin_session(account, found, same, given is not None and given.close == day)
     save(config, memory, durable=True)
+
+
+def _begin_session(account, found: dict[str, Any] | None, same: bool, closed: bool) -> None:
+    """Keep which order entry session the ledger's trades were done in. closed: the file has today's trades in it already."""
+    text, how = found["session"] if found else ("", SESSION_WHOLE)
+    if not same:
+        text, how = ("", SESSION_SPANS) if closed else (text, SESSION_BEFORE if found else SESSION_WHOLE)
+    account["session"] = list(text.encode("ascii", "replace")[:16].ljust(16, b"\0"))
+    account["session_is"] = how
+
+
+def session_text(value) -> str:
+    """Return an order entry session's name as text. value: 16 bytes of shared memory."""
+    return np.asarray(value).tobytes().rstrip(b"\0").decode("ascii", "replace")
 
 
 def _rows(config: Config, day: int, found: dict[str, Any] | None, given: Opening | None) -> dict[str, dict[str, int]]:
@@ -206,7 +221,8 @@ def snapshot(memory) -> dict[str, Any]:
             for name in TRADED:
                 row[name] += int(positions[name][at])
             row["mark_px"] = int(exposures["mark_px"][at]) or row["mark_px"]
-    return {"day": int(account["day"]), "loss_latched": bool(int(account["loss_latched"])), "instruments": rows}
+    return {"day": int(account["day"]), "loss_latched": bool(int(account["loss_latched"])), "instruments": rows,
+            "session": [session_text(account["session"]), int(account["session_is"])]}  # fmt: skip
 
 
 def _still(risk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -279,7 +295,9 @@ def _parsed(path: Path) -> dict[str, Any] | None:
     try:
         facts = json.loads(path.read_text())
         rows = {str(symbol): {name: int(row[name]) for name in FIGURES} for symbol, row in facts["instruments"].items()}
-        return {"day": day_number(facts["day"]), "loss_latched": bool(facts["loss_latched"]), "instruments": rows}
+        name, how = facts.get("session", ("", SESSION_WHOLE))
+        return {"day": day_number(facts["day"]), "loss_latched": bool(facts["loss_latched"]), "instruments": rows,
+                "session": (str(name), int(how))}  # fmt: skip
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -79,8 +79,20 @@ account_dtype = layout("account", 256, [
     ("day", "i8"),                                # trading day of these positions, days since 1970-01-01; 0: nobody began one
     ("marked_at", "i8"),                          # next instrument of the sweep that revalues positions
     ("entering", "i8"),                           # row of the order that is being approved; 0: none (a crash in between)
-    ("pad", ("i8", (13,))),
+    ("session", ("u1", (16,))),                   # order entry session the day's trades were done in; empty: none yet
+    ("session_is", "i8"),                         # SESSION_…
+    ("earlier", "i8"),                            # EARLIER_…: how the carried trades stand to the venue's replay
+    ("earlier_seen", "i8"),                       # 1 + the gateway's earlier_version that was taken up; 0: none yet
+    ("pad", ("i8", (8,))),
 ])  # fmt: skip
+
+SESSION_WHOLE, SESSION_SEVERAL, SESSION_SPANS, SESSION_BEFORE = range(4)
+"""`session` has the day's trades and no others; is the newest of several that have some; has trades from before the opening
+position, too; is the one of the ledger of an earlier day."""
+
+EARLIER_NONE, EARLIER_AGREED, EARLIER_CORRECTED, EARLIER_DISPUTED, EARLIER_APART = range(5)
+"""Not compared yet; the ledger was right; the venue's word took its place; they contradict each other: the kill switch was
+pulled; they cannot be compared, since the session has trades from before the opening position."""
 
 carried_dtype = layout("carried", 128, [
     ("symbol", "i8"),                             # eight ASCII bytes; 0: row is free

@@ -13,6 +13,7 @@ from hftd.core.memory import records, set_span
 from hftd.msg.enums import AgentState, DenyReason, LogCode, Role, RunState
 from hftd.msg.records import INSTRUMENT_ANNOUNCED
 from hftd.risk import kill, ledger, loop
+from hftd.risk.earlier import Earlier
 from hftd.risk.handle import risk_agent_dtype
 from hftd.risk.memory import STRATEGY_DEAD, STRATEGY_NONE, STRATEGY_ON, STRATEGY_OVERRUN, cash_cap
 from hftd.risk.rebuild import rebuild, revalue, take_back
@@ -61,6 +62,7 @@ class RiskAgent(Agent):
         self.misnamed: set[int] = set()
         symbols = self.segment["carried"]["symbol"]
         self.carried = {int(symbols[at]): int(at) for at in np.flatnonzero(symbols)}
+        self.earlier = Earlier(config, memory, self.carried)
 
     def kernel(self):
         return loop.kernel()
@@ -98,7 +100,6 @@ class RiskAgent(Agent):
         handle["gate"] = int(DenyReason.NOT_READY) if self.catch_up or self.lost else 0
         handle["feed_seen"] = clocks.now_ticks()
         self.arm()
-        self.ready(not self.lost)
 
     def _set_account(self, restarted: bool) -> None:
         account, risk = self.account, self.config.risk
@@ -183,7 +184,7 @@ class RiskAgent(Agent):
             self.armed += 1
 
     def _carry(self, at: int, symbol: int) -> None:
-        """Count what is held from before this run, before the instrument may be traded. A second time it changes nothing."""
+        """Count what is held from before this run, before the instrument may be traded, and when the venue corrects it."""
         place = self.carried.get(symbol)
         if place is None:
             return
@@ -201,7 +202,17 @@ class RiskAgent(Agent):
         if not self.latched_before and int(account["pnl"]) > -int(account["loss_max"]):
             account["loss_latched"] = 0
 
+    def _take_up(self) -> None:
+        """Take the venue's word for what earlier runs of the day traded. The daemon is not ready before that was done once."""
+        at = self.market["instruments"]["symbol"]
+        for symbol in self.earlier.take_up(self.log):
+            for instrument in np.flatnonzero((at == symbol) & (self.limits["armed"] != 0)):
+                self._carry(int(instrument), symbol)
+        self.ready(not self.lost)
+
     def _look(self, now: int) -> None:
+        if self.earlier.due():
+            self._take_up()
         marks = self.memory["control"]["marks"]
         hung = HUNG_NS * int(self.clock["hz"]) // 1_000_000_000
         doubt = DOUBT_NS * int(self.clock["hz"]) // 1_000_000_000
