@@ -65,9 +65,9 @@ SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
                               ("", "", "", "")),
     LogCode.EARLIER_CORRECTED: ("warning", "earlier runs of the day: the venue's replay took the place of the ledger's figures",
                                 ("ledger_bought", "ledger_sold", "venue_bought", "venue_sold")),
-    LogCode.EARLIER_DISPUTED: ("error", "earlier runs of the day: the ledger and the venue's replay contradict each other: kill switch",
+    LogCode.EARLIER_DISPUTED: ("error", "earlier runs of the day: the ledger and the venue's replay disagree: kill switch pulled",
                                ("ledger_bought", "ledger_sold", "venue_bought", "venue_sold")),
-    LogCode.EARLIER_APART: ("warning", "the venue's session has trades from before the opening position: the ledger was not compared",
+    LogCode.EARLIER_APART: ("warning", "the venue's session has trades from before the opening position: ledger not compared",
                             ("ledger_bought", "ledger_sold", "venue_bought", "venue_sold")),
     LogCode.NOT_PLACED: ("warning", "placement: the kernel did not grant what was asked for", ("item", "asked", "got", "why")),
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """What earlier runs of the day traded, by the venue's word: it takes the place of the ledger's figures.
 
-The ledger is what risk knew at its last save. What filled after that (a killed daemon, open orders while nobody was there, orders of
-an earlier run being cancelled), and earlier fills that the venue broke, stand in the venue's replay, which the gateway books by
+The ledger is what risk knew at its last save. What filled after that (a killed daemon, open orders while nobody was there, orders
+of an earlier run being cancelled), and earlier fills that the venue broke, stand in the venue's replay, which the gateway books by
 symbol (gateway/earlier.py). `take_up` sets the carried trades of the day to those sums: absolute figures, so a second time changes
 nothing. It runs before the daemon is ready, and again whenever the gateway's table changed.
 

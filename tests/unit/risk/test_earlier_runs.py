@@ -11,7 +11,7 @@ from hftd.control.status import carried, positions
 from hftd.msg.records import INSTRUMENT_ANNOUNCED
 from hftd.risk import kill, ledger
 from hftd.risk.setup import RiskAgent
-from tests.support.gateway_desk import BUY, PX, SELL, GatewayDesk, Line
+from tests.support.gateway_desk import PX, SELL, GatewayDesk, Line
 
 
 class Run:
@@ -174,7 +174,7 @@ def test_break_applied_half_when_the_gateway_died_counts_once(tmp_path, line):
 
 
 def test_replay_without_what_the_ledger_holds_pulls_the_kill_switch(tmp_path, line):
-    """Another session on the same day: the figures stay, nobody trades until a person lifts it, and it says so again at the next start."""
+    """Another session on the same day: the figures stay, nobody trades until a person lifts it; the next start says so again."""
     run = Run(tmp_path, line)
     run.fill(run.desk.live(qty=100), 100)
     run.save()
