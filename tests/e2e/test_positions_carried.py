@@ -1,10 +1,14 @@
 """Positions outlive a stop and a day, over the real processes: what is sold long and short is read off the wire."""
 
+import contextlib
 import json
+import os
+import signal
 import socket
 import struct
 import threading
 
+from hftd.shm import segment
 from hftd.sim.options import SYNTHETIC_SYMBOLS
 from tests.support.daemon import Exchange, hftd, running, until, write_config
 
@@ -138,6 +142,37 @@ def test_positions_outlive_a_stop_and_a_day(tmp_path):
             assert opened[SECOND]["opening"] == closed[SECOND]["position"] and opened[FIRST]["opening_px"] == 100.125
     finally:
         wire.close()
+        if exchange.process.poll() is None:
+            exchange.process.kill()
+            exchange.process.wait()
+
+
+def test_fills_that_the_ledger_missed_are_carried_after_a_kill(tmp_path):
+    """SIGKILL of everything, and a ledger from before the fills, as a power failure leaves it: the venue's replay has them."""
+    exchange = Exchange(tmp_path, "--seconds", "200", "--seed", "11")
+    (tmp_path / "seller.py").write_text(SELLER)
+    sections = {"strategy": [str(tmp_path / "seller.py")]}
+    try:
+        exchange.await_ready()
+        with running(tmp_path, exchange, [FIRST, SECOND], **sections) as (name, _):
+            ledger = tmp_path / name / "risk.json"
+            before = ledger.read_text()
+            until(lambda: positions("-n", name)[SECOND]["fills"], 30, "a purchase")
+            bought = positions("-n", name)[SECOND]["position"]
+            users = {pid for entry in segment.existing(name) for pid in segment.users(entry)} - {os.getpid()}
+            assert len(users) > 3
+            for pid in users:
+                with contextlib.suppress(ProcessLookupError):  # a child goes with its supervisor
+                    os.kill(pid, signal.SIGKILL)
+        ledger.write_text(json.dumps({**json.loads(before), "instruments": {}}))
+        with running(tmp_path, exchange, [FIRST, SECOND], **sections) as (name, _config):
+            assert positions("-n", name)[SECOND]["position"] >= bought > 0
+            told = hftd("status", "-n", name).stdout
+            assert "WARNING" in told and "corrected by the venue's replay" in told
+            assert "took the place of the ledger's figures" in (tmp_path / "log" / "hftd.jsonl").read_text()
+            assert hftd("stop", "-n", name).returncode == 0
+        assert exchange.end()
+    finally:
         if exchange.process.poll() is None:
             exchange.process.kill()
             exchange.process.wait()

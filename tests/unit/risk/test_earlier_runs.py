@@ -4,6 +4,7 @@ A real gateway replays a real session over TCP; a real risk agent stands over th
 """
 
 import json
+import os
 
 import pytest
 
@@ -15,12 +16,12 @@ from tests.support.gateway_desk import PX, SELL, GatewayDesk, Line
 
 
 class Run:
-    """One run of the instance `same`: gateway and risk in one memory, the day's ledger begun as the supervisor does."""
+    """One run of one instance: gateway and risk in one memory, the day's ledger begun as the supervisor does."""
 
     def __init__(self, tmp_path, line: Line, **risk):
         self.line = line
         self.desk = GatewayDesk(tmp_path, line, up=False, here=False, daemon={
-            "name": "same", "run_dir": str(tmp_path), "stop_timeout_s": 0.5}, risk=risk)  # fmt: skip
+            "name": f"earlier{os.getpid()}", "run_dir": str(tmp_path), "stop_timeout_s": 0.5}, risk=risk)  # fmt: skip
         self.memory, self.config = self.desk.memory, self.desk.config
         for at, row in enumerate(self.memory["market"]["instruments"][:3]):
             row["tick"], row["lot"], row["scale"], row["locate"], row["flags"] = 100, 100, 10_000, at + 1, INSTRUMENT_ANNOUNCED

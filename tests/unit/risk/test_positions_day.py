@@ -118,6 +118,7 @@ def test_an_instrument_is_counted_before_it_may_be_traded(tmp_path):
     rows[0]["symbol"], rows[0]["tick"] = int.from_bytes(b"CCC     ", "little"), 100
     assert carried(made.config, made.memory) == {
         "day": "2025-01-15", "file": str(tmp_path / "p.csv"), "opening": 2, "held": 2, "not_announced": ["AAA", "CCC"],
+        "earlier": "",
     }  # fmt: skip
     assert by_symbol(positions(made.memory))["CCC"]["position"] == -70
     assert made.reason(instrument=0) == DenyReason.UNKNOWN_INSTRUMENT
