@@ -157,6 +157,7 @@ def test_break_applied_half_when_the_gateway_died_counts_once(tmp_path, line):
     run = Run(tmp_path, line)
     order = run.desk.live(qty=200)
     ref, match = run.ref(order), run.fill(order, 100)
+    run.save()
     run.die()
     run = Run(tmp_path, line)
     line.exchange.bust(ref, match)
