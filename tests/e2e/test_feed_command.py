@@ -87,9 +87,9 @@ def test_a_capture_that_is_cut_short_is_shown_and_then_complained_of(capture):
 
 @pytest.mark.parametrize(("arguments", "says"), [
     (("feed", "nowhere.pcap"), "no such file"), (("feed", "live"), "say which lines"),
-    (("feed", "live", "--line", "239.1.1.1:5", "--pace", "2"), "for recordings"), (("feed", "DAY", "--pace", "-1"), "above 0"),
+    (("feed", "live", "--line", "239.1.1.1:5", "--pace", "2"), "for recordings"),
     (("feed", "DAY", "--line", "here:5"), "IPv4"), (("feed", "DAY", "--line", "239.1.1.1"), "host:port"),
-    (("feed", "DAY", "--book", "NOPE"), "NOPE"), (("feed", "DAY", "--levels", "0"), "at least 1"),
+    (("feed", "DAY", "--book", "NOPE"), "NOPE"),
     (("feed", "DAY", "-c", "no.toml"), "no such file"), (("record", "--out", "x.pcapng"), "say which lines"),
     (("record", "--out", "x.pcapng", "--line", "239.1.1.1:5"), "--interface"),
     (("record", "--out", "no/x.pcapng", "--line", "127.0.0.1:5999", "--interface", "127.0.0.1"), "directory"),
