@@ -10,6 +10,7 @@ import pytest
 from hftd.bench import feed, rivals
 from hftd.bench.registry import BenchError
 from hftd.core.jit import INTERPRETED
+from hftd.venues.nasdaq.itch50 import unframed
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = "import sys; assert open(sys.argv[1], 'rb').read(1) and int(sys.argv[2]) > 1; print('a walk   min  1.5  med  2.5  max 9')"
@@ -47,10 +48,10 @@ def test_everybody_takes_turns_and_each_has_a_row(tmp_path, day):
 
 
 @pytest.mark.timeout(300)
-def test_the_cost_is_shown_as_orders_and_instruments_grow():
+def test_the_cost_is_shown_as_orders_and_instruments_grow_and_in_packets():
     sizes = feed.scale(lambda text: None, quick=True)
-    assert [row["grows"] for row in sizes] == ["live orders", "instruments", "instruments"]
-    assert [row["instruments"] for row in sizes[1:]] == [1, 10]
+    assert [row["grows"] for row in sizes] == ["live orders", "instruments", "instruments", "packet", "packet"]
+    assert [row["instruments"] for row in sizes[1:3]] == [1, 10] and [row["packet"] for row in sizes] == [0, 0, 0, 1, 3]
     assert all(row["ns"] > 0 and row["live_orders"] > 5000 for row in sizes)
 
 
@@ -73,5 +74,5 @@ def test_another_result_is_an_error_and_no_figure(day):
 def test_a_rival_written_in_python_gets_whole_messages(day):
     raw = day.read_bytes()
     some = rivals.first(raw, 10)
-    assert len(list(rivals.messages(some))) == 10 and raw.startswith(some)
+    assert len(list(unframed(some))) == 10 and raw.startswith(some)
     assert rivals.first(raw, 10**9) == raw
