@@ -259,8 +259,8 @@ def _take_gathered(c, samples, n, per):
     for i in range(n):
         got, empty = 0, 0
         while got < per:
-            here = ring.available(c)
-            if here < min(GATHER, per - got):
+            wanted = min(GATHER, per - got)
+            if ring.available(c) < wanted:
                 empty += 1
                 if empty > PATIENCE:
                     return right
@@ -268,14 +268,13 @@ def _take_gathered(c, samples, n, per):
                 c.seen = c.next                       # look at the tail again
                 continue
             empty = 0
-            here = min(here, GATHER, per - got)
-            for _ in range(here):
+            for _ in range(wanted):
                 record = ring.take(c, market_event_dtype)
                 if record.px == at * 3 and record.ref == at:
                     right += 1
                 at += 1
             ring.done(c)
-            got += here
+            got += wanted
         now = tsc()
         store64(samples + 8 * i, now - begun)
         begun = now

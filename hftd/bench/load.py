@@ -223,6 +223,15 @@ class Bench:
         self.rig.close()
 
 
+def _sweep(what: str, wanted: Callable[[Point | None], tuple[float, float] | None]) -> list[Point]:
+    with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory:
+        bench = Bench(what, directory)
+        try:
+            return bench.sweep(wanted)
+        finally:
+            bench.close()
+
+
 def curve(what: str, seconds: float, progress: Callable[[str], None]) -> list[Point]:
     """Sweep the rate upward until the knee. Returns the points, the last one beyond it."""
 
@@ -236,12 +245,7 @@ def curve(what: str, seconds: float, progress: Callable[[str], None]) -> list[Po
         return rate, seconds
 
     points: list[Point] = []
-    with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory:
-        bench = Bench(what, directory)
-        try:
-            return bench.sweep(wanted)
-        finally:
-            bench.close()
+    return _sweep(what, wanted)
 
 
 def why_knee(points: list[Point]) -> str:
@@ -321,16 +325,11 @@ def claims(seconds: float, progress: Callable[[str], None]) -> list[Verdict]:
 
 
 def _hold(what: str, rate: float, seconds: float) -> Point:
-    with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory:
-        bench = Bench(what, directory)
-        try:
-            offered = rate * 1.3 if what == "book updates" else rate  # not every message is an event
-            found = bench.sweep(lambda last: None if last else (offered, seconds))
-            if not found:
-                raise BenchError(f"{what}: core B gave no result")
-            return found[0]
-        finally:
-            bench.close()
+    offered = rate * 1.3 if what == "book updates" else rate  # not every message is an event
+    found = _sweep(what, lambda last: None if last else (offered, seconds))
+    if not found:
+        raise BenchError(f"{what}: core B gave no result")
+    return found[0]
 
 
 # ---------------------------------------------------------------- packets

@@ -44,19 +44,12 @@ def configured() -> str:
     return os.environ.get("HFTD_CONFIG", DEFAULT_CONFIG)
 
 
-def left() -> list[str]:
-    """Return the instances that have a control segment, those included whose daemon is gone."""
-    from hftd.shm.segment import existing
-
-    return sorted({entry.split(".")[1] for entry in existing() if entry.endswith(".control")})
-
-
 def running() -> dict[str, int]:
     """Return the instances whose daemon lives, with its pid; other users' are not among them, except for root."""
-    from hftd.shm.segment import SegmentError, full_name, owner
+    from hftd.shm.segment import SegmentError, full_name, instances, owner
 
     found = {}
-    for name in left():
+    for name in instances():
         with contextlib.suppress(SegmentError):
             pid = owner(full_name(name, "control"))
             if pid:
@@ -66,9 +59,11 @@ def running() -> dict[str, int]:
 
 def instance(options) -> str:
     """Return the instance that a looking command means. Raises NotRunning where none runs, HftdError where it is not clear."""
-    there = left()
+    from hftd.shm.segment import instances
+
     if options.name:
-        return _named(options.name, there)
+        return _named(options.name)
+    there = instances()
     if not there:
         raise NotRunning("no daemon is running; start one with: hftd start")
     alive = list(running()) or there
@@ -80,7 +75,7 @@ def instance(options) -> str:
 def to_change(options, what: str) -> str:
     """Return the instance that a changing command means. what: the command. Raises NotRunning, and Ambiguous."""
     if options.name:
-        return _named(options.name, left())
+        return _named(options.name)
     alive = running()
     if not alive:
         raise NotRunning("no daemon is running; start one with: hftd start")
@@ -94,7 +89,7 @@ def to_change(options, what: str) -> str:
 def to_kill(options) -> list[str]:
     """Return the instances that a kill means: the named one, all, or the only one running. Raises NotRunning, and Ambiguous."""
     if options.name:
-        return [_named(options.name, left())]
+        return [_named(options.name)]
     alive = list(running())
     if not alive:
         raise NotRunning("no daemon is running; start one with: hftd start")
@@ -130,7 +125,9 @@ def traces(base: Path) -> list[str]:
     return []
 
 
-def _named(name: str, there: list[str]) -> str:
-    if name not in there:
+def _named(name: str) -> str:
+    from hftd.shm.segment import instances
+
+    if name not in instances():
         raise NotRunning(f"no daemon called {name!r} is running; start one with: hftd start")
     return name

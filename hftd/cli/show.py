@@ -139,12 +139,12 @@ def _ledger(options):
     from hftd.errors import HftdError
     from hftd.risk import ledger
     from hftd.shm import map as shared
-    from hftd.shm.segment import existing
+    from hftd.shm.segment import instances
 
     if options.config:
         config = load(options.config)
         name = config.daemon.name
-        if not any(entry.split(".")[1] == name and entry.endswith(".control") for entry in existing()):
+        if name not in instances():
             facts = ledger.read_held(config)
             if facts is None:
                 raise HftdError(f"{name} does not run, and there is no {ledger.path_of(config)}: it has not traded, or its state "

@@ -23,7 +23,7 @@ from hftd.shm.control import REHEARSED_TEXT
 from hftd.shm.counters import values
 from hftd.shm.errlog import ROWS
 from hftd.shm.histogram import percentiles
-from hftd.shm.segment import existing
+from hftd.shm.segment import instances
 from hftd.venues.nasdaq.itch50 import symbol_to_text
 from hftd.venues.nasdaq.trading_day import day_text
 
@@ -183,7 +183,7 @@ def carried(config: Config, memory: shared.Memory) -> dict[str, Any]:
 def sharing(config: Config) -> list[str]:
     """Return the other instances on this host that took up the same file of positions, as far as this user may see them."""
     found = []
-    for name in sorted({entry.split(".")[1] for entry in existing() if entry.endswith(".control")} - {config.daemon.name}):
+    for name in set(instances()) - {config.daemon.name}:
         with contextlib.suppress(HftdError):
             other, _ = shared.attach(name)
             files = {opening.path_of(one).resolve() for one in (config, other)}

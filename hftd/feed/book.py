@@ -7,8 +7,8 @@
 One code path serves both sides: an ask's price is negated in its level, so that better is always greater and the best is always
 last. An order carries the row of its level, so executions, cancels and deletes search nothing; only a new price does, from the best
 backwards, where almost all of the flow is. How deep an order goes in is a coin toss to the branch predictor, so LANES levels are
-compared and moved at once, without a loop, and what lies deeper is found by halving. Each block of entries therefore has LANES of
-the lowest price below it and LANES spare ones above:
+compared and moved at once, without a loop; where that was not deep enough as many again are compared, and the rest is found by
+halving. Each block of entries therefore has LANES of the lowest price below it and LANES spare ones above:
 
     block:   | LANES × lowest price | start: worst … best | free | LANES spare |
 

@@ -11,6 +11,7 @@ from hftd.core.atomics import fence_release, store_relaxed
 from hftd.core.jit import hot, leaf
 from hftd.core.memory import copy_bytes, record_at, row, span
 from hftd.gateway.memory import earlier_dtype, session_dtype
+from hftd.gateway.reports import add_trade
 from hftd.msg.enums import Side
 
 _BUY = int(Side.BUY)
@@ -70,17 +71,8 @@ def book_earlier(agent, index, side, px, qty, sign):
     if booked_already(agent):
         return
     earlier = row(span(agent.earlier), index, earlier_dtype)
-    if side == _BUY:
-        earlier.bought_qty += sign * qty
-        earlier.bought_cash += sign * qty * px
-    else:
-        earlier.sold_qty += sign * qty
-        earlier.sold_cash += sign * qty * px
-    earlier.fills += sign
-    if sign > 0:
-        earlier.last_fill_px = px
-    else:
-        earlier.broken += 1
+    add_trade(earlier, side, px, qty, sign)
+    if sign < 0:
         if side == _BUY:
             earlier.broken_bought += qty
         else:

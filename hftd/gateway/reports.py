@@ -81,21 +81,26 @@ def refuse(agent, order, reason, now):
            order.orig_seq * 1, 0, 0, order.ts_recv)  # fmt: skip
 
 
+@leaf
+def add_trade(sums, side, px, qty, sign):
+    """Add an execution (sign 1) to a record of what was bought and sold, or take a voided one out (sign -1)."""
+    if side == _BUY:
+        sums.bought_qty += sign * qty
+        sums.bought_cash += sign * qty * px
+    else:
+        sums.sold_qty += sign * qty
+        sums.sold_cash += sign * qty * px
+    sums.fills += sign
+    if sign > 0:
+        sums.last_fill_px = px
+    else:
+        sums.broken += 1
+
+
 @hot
 def count_fill(agent, instrument, side, px, qty, sign):
     """Add an execution to the position row (sign 1), or take a voided one out (sign -1)."""
     positions = span(agent.table.positions)
     if instrument >= positions.count:
         return
-    position = row(positions, instrument, position_dtype)
-    if side == _BUY:
-        position.bought_qty += sign * qty
-        position.bought_cash += sign * qty * px
-    else:
-        position.sold_qty += sign * qty
-        position.sold_cash += sign * qty * px
-    position.fills += sign
-    if sign > 0:
-        position.last_fill_px = px
-    else:
-        position.broken += 1
+    add_trade(row(positions, instrument, position_dtype), side, px, qty, sign)

@@ -6,12 +6,12 @@ be read takes it for a pulled switch. `clear` wants a name, and keeps the lifted
 """
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from hftd.control.config import Config, state_dir
+from hftd.core.files import replace_file, sync_directory
 from hftd.errors import HftdError
 
 
@@ -36,7 +36,7 @@ def pull(config: Config, memory, by: str, why: str = "") -> dict[str, Any]:
     if known is not None:
         return known
     facts = {"by": by, "why": why, "utc_ns": now, "utc": utc(now)}
-    _write(latch_path(config), facts)
+    replace_file(latch_path(config), _text(facts))
     return facts
 
 
@@ -49,9 +49,10 @@ def clear(config: Config, memory, by: str) -> dict[str, Any] | None:
         raise KillError("the kill switch is lifted by a named person: hftd kill --clear --by NAME")
     known = read_latch(config)
     if known is not None:
-        _write(state_dir(config) / "kill.last.json", {**known, "cleared_by": by, "cleared_utc_ns": time.time_ns()})
+        cleared = {**known, "cleared_by": by, "cleared_utc_ns": time.time_ns()}
+        replace_file(state_dir(config) / "kill.last.json", _text(cleared))
         latch_path(config).unlink(missing_ok=True)
-        _sync_directory(state_dir(config))
+        sync_directory(state_dir(config))
     if memory is not None:
         run = memory["control"]["run"][0]
         run["kill"], run["kill_by"] = 0, 0
@@ -122,21 +123,5 @@ def load_latch(config: Config, memory) -> bool:
     return True
 
 
-def _write(path: Path, facts: dict[str, Any]) -> None:
-    """Write a file whole or not at all, and through to the disk."""
-    temporary = path.with_suffix(".new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(json.dumps(facts) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _text(facts: dict[str, Any]) -> bytes:
+    return (json.dumps(facts) + "\n").encode()

@@ -16,7 +16,6 @@ It is what risk knew when it was saved. What filled, or was broken, after that i
 """
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,12 @@ import numpy as np
 
 from hftd.control.config import Config, state_dir
 from hftd.core import clock as clocks
+from hftd.core.files import replace_file
 from hftd.errors import WRONG, HftdError
 from hftd.risk import opening
 from hftd.risk.memory import FIGURES, SESSION_BEFORE, SESSION_SPANS, SESSION_WHOLE
 from hftd.risk.opening import Opening
+from hftd.venues.nasdaq.itch50 import symbol_to_int
 from hftd.venues.nasdaq.trading_day import day_number, day_text, trading_day
 
 TRADED = ("bought_qty", "sold_qty", "bought_cash", "sold_cash", "fills", "orders")
@@ -78,7 +79,7 @@ def begin(config: Config, memory) -> None:
     if found and not same and not _idle(found):
         _write(last_path(config), found, durable=True)
     for at, (symbol, row) in enumerate(sorted(rows.items())):
-        table[at]["symbol"] = int.from_bytes(symbol.encode().ljust(8), "little", signed=True)
+        table[at]["symbol"] = symbol_to_int(symbol)
         for name in FIGURES:
             table[at][name] = row[name]
     account = memory["risk"]["account"][0]
@@ -271,13 +272,8 @@ def save(config: Config, memory, durable: bool = False) -> None:
 
 
 def _write(path: Path, facts: dict[str, Any], durable: bool) -> None:
-    temporary = path.with_suffix(".new")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(json.dumps({**facts, "day": day_text(facts["day"])}) + "\n")
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(temporary, path)
+    text = json.dumps({**facts, "day": day_text(facts["day"])}) + "\n"
+    replace_file(path, text.encode(), durable=durable)
 
 
 def read(config: Config) -> dict[str, Any] | None:

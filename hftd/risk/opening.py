@@ -9,15 +9,14 @@ The price is the profit basis: profit and loss of the day, and so `risk.loss_max
 names file, line, value, and what would be right; nothing of a wrong file is used.
 """
 
-import contextlib
 import csv
-import os
 import re
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
 from hftd.control.config import Config, nearest
+from hftd.core.files import replace_file
 from hftd.core.fixed import PRICE_SCALE
 from hftd.errors import WRONG, HftdError
 from hftd.risk.memory import PX_MAX, cash_cap
@@ -25,6 +24,7 @@ from hftd.venues.nasdaq.trading_day import day_number, day_text
 
 COLUMNS = ("symbol", "quantity", "price")
 QTY_MAX = 1 << 40
+READABLE = 0o644
 _DECIMALS = Decimal("1e-8")
 
 
@@ -164,31 +164,10 @@ def write(path: Path, day: int, rows: dict[str, tuple[int, int]]) -> None:
             if file.exists() and not _ours(file):
                 raise PositionsError(f"{file}: exists, and is no file of positions; choose another name, or remove it")
         if before is not None and keeps:
-            _replace(old, before, path)
-        _replace(path, text.encode(), path)
+            replace_file(old, before, READABLE, like=path)
+        replace_file(path, text.encode(), READABLE, like=path)
     except OSError as error:
         raise PositionsError(f"{path}: {error.strerror}") from None
-
-
-def _replace(path: Path, data: bytes, like: Path) -> None:
-    """Put `data` into a file, through to the disk, with owner and mode of `like` where that exists. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as file:
-        if like.exists():
-            was = like.stat()
-            with contextlib.suppress(PermissionError):
-                os.fchown(file.fileno(), was.st_uid, was.st_gid)
-            os.fchmod(file.fileno(), was.st_mode & 0o777)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)                          # else a power cut may leave the name on the old file
-    finally:
-        os.close(folder)
 
 
 def _ours(path: Path) -> bool:

@@ -100,11 +100,6 @@ def kept(meters: np.ndarray, pauses: np.ndarray, at: int) -> Kept:
     return Kept(copy, int(copy["begin"][0]) if len(copy) else NEVER)
 
 
-def recent(meters: np.ndarray, pauses: np.ndarray, at: int) -> np.ndarray:
-    """Return copies of the pauses that are kept of mark `at`, oldest first."""
-    return kept(meters, pauses, at).rows
-
-
 def summary(meter: np.void, hz: int, now: int) -> dict:
     """Return a meter for people: how long it ran, the longest pause, and for each kind how many and how much time in all."""
     scale = 1e9 / hz

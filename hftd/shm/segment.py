@@ -262,3 +262,8 @@ def existing(instance: str | None = None) -> list[str]:
         return sorted(f"/{entry}" for entry in os.listdir("/dev/shm") if entry.startswith(prefix))
     except OSError:
         return []
+
+
+def instances() -> list[str]:
+    """Return the instances that have a control segment, those included whose daemon is gone."""
+    return sorted({entry.split(".")[1] for entry in existing() if entry.endswith(".control")})

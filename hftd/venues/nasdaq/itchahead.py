@@ -100,18 +100,24 @@ def level_near(t, top, word):
 
 
 @leaf
+def taking(ahead):
+    """Return -1 where the message takes from an order, else 0: to choose with, without a branch."""
+    return -1 if ahead.does & DOES_TAKE != 0 else 0
+
+
+@leaf
 def look_second(t, ahead):
     """Second look: fetch the first order of the slot, and the slots of the side it adds to."""
     order = row(t.heads, ahead.slot, head_dtype).order * 1
     prefetch_far(t.orders.base + RESTING_BYTES * order)
     ahead.order = order
-    ahead.top = fetch_slots(t, record_at(ahead.side_at, side_dtype), ((ahead.does >> 1) & 1) - 1)
+    ahead.top = fetch_slots(t, record_at(ahead.side_at, side_dtype), ~taking(ahead))
 
 
 @leaf
 def look_third(t, ahead):
     """Third look: fetch the level it takes from and the order's neighbours, or the level whose price it adds at."""
-    takes = -((ahead.does >> 1) & 1)
+    takes = taking(ahead)
     order = row(t.orders, ahead.order, resting_dtype)
     joined = level_near(t, ahead.top * 1, ahead.word)
     level = joined ^ ((joined ^ order.level) & takes)
@@ -124,7 +130,7 @@ def look_third(t, ahead):
 @leaf
 def look_fourth(agent, t, ahead):
     """Fourth look: fetch the youngest order of the level it adds to, the slots where a level may go, and the quote."""
-    takes = -((ahead.does >> 1) & 1)
+    takes = taking(ahead)
     level = row(t.levels, ahead.level, level_dtype)
     prefetch_far(t.orders.base + RESTING_BYTES * (level.last & ~takes))
     side_at = t.books.base + BOOK_BYTES * ahead.instrument + SIDES_AT + SIDE_BYTES * level.side

@@ -514,7 +514,7 @@ def test_orders_that_wait_for_room_are_told_as_a_pause(tmp_path):
     desk.until(lambda: bool(desk.reports()) and desk.status(waiting) == "LIVE")
     assert int(desk.agent.handle["held_since"]) == 0
     control = desk.memory["control"]
-    rows = pauses.recent(control["meters"], control["pauses"], int(Role.GATEWAY))
+    rows = pauses.kept(control["meters"], control["pauses"], int(Role.GATEWAY)).rows
     told = rows[rows["kind"] == pauses.HELD]
     assert int(told[0]["begin"]) == held < int(told[0]["end"])
     desk.close()

@@ -5,6 +5,7 @@ A real gateway replays a real session over TCP; a real risk agent stands over th
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -71,6 +72,16 @@ class Run:
     def carried_qty(self, instrument: int = 0) -> int:
         """Shares that every check counts on top of this run's."""
         return int(self.memory["risk"]["exposures"][instrument]["carried_qty"])
+
+
+def traded(tmp_path, line: Line) -> tuple[Path, dict]:
+    """A run that bought 100 and died; return its ledger's file, and what that holds."""
+    run = Run(tmp_path, line)
+    run.fill(run.desk.live(qty=100), 100)
+    run.save()
+    run.die()
+    path = ledger.path_of(run.config)
+    return path, json.loads(path.read_text())
 
 
 @pytest.fixture
@@ -177,10 +188,7 @@ def test_break_applied_half_when_the_gateway_died_counts_once(tmp_path, line):
 
 def test_replay_without_what_the_ledger_holds_pulls_the_kill_switch(tmp_path, line):
     """Another session on the same day: the figures stay, nobody trades until a person lifts it; the next start says so again."""
-    run = Run(tmp_path, line)
-    run.fill(run.desk.live(qty=100), 100)
-    run.save()
-    run.die()
+    traded(tmp_path, line)
     line.close()
     other = Line(session="TESTSESS02")
     try:
@@ -203,12 +211,7 @@ def test_replay_without_what_the_ledger_holds_pulls_the_kill_switch(tmp_path, li
 
 
 def test_ledger_with_more_than_the_venue_told_pulls_the_kill_switch(tmp_path, line):
-    run = Run(tmp_path, line)
-    run.fill(run.desk.live(qty=100), 100)
-    run.save()
-    run.die()
-    path = ledger.path_of(run.config)
-    facts = json.loads(path.read_text())
+    path, facts = traded(tmp_path, line)
     facts["instruments"]["AAA"]["bought_qty"] = 101
     path.write_text(json.dumps(facts))
     run = Run(tmp_path, line)
@@ -229,12 +232,7 @@ def test_execution_of_an_unknown_order_pulls_the_kill_switch(tmp_path, line):
 
 def test_session_of_an_earlier_day_is_not_counted_twice(tmp_path, line):
     """A session that outlived its day: its replay holds yesterday's trades, which the file has already."""
-    run = Run(tmp_path, line)
-    run.fill(run.desk.live(qty=100), 100)
-    run.save()
-    run.die()
-    path = ledger.path_of(run.config)
-    facts = json.loads(path.read_text())
+    path, facts = traded(tmp_path, line)
     path.write_text(json.dumps({**facts, "day": "2020-01-02"}))
     (tmp_path / "p.csv").write_text("# close of 2020-01-02\nsymbol,quantity,price\nAAA,100,100\n")
     for _ in range(2):

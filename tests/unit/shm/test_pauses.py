@@ -67,7 +67,7 @@ class Loop:
         self.meter.end()
 
     def rows(self):
-        return pauses.recent(self.control["meters"], self.control["pauses"], MARK)
+        return pauses.kept(self.control["meters"], self.control["pauses"], MARK).rows
 
 
 def test_loop_that_runs_notes_nothing():
