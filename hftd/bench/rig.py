@@ -8,6 +8,8 @@ was sent, on the other end of a TCP connection. `trigger.py` is the strategy: ea
 
 
 import contextlib
+import ctypes
+import os
 import socket
 import struct
 from pathlib import Path
@@ -17,15 +19,18 @@ import numpy as np
 from hftd.bench.flow import _Maker, preamble
 from hftd.bench.registry import BenchError
 from hftd.control import config as configuration
+from hftd.control import placing
 from hftd.core import clock as clocks
 from hftd.core.jit import leaf
 from hftd.core.layout import layout, offset_of
 from hftd.core.memory import (
     address,
     block,
+    blocks,
     copy_bytes,
     load32,
     load64,
+    prefault,
     record_at,
     records,
     store8,
@@ -170,6 +175,7 @@ class Rig:
                      "feed_stale_ms": 3_600_000, "order_notional_max": 1e9, "open_orders_max": 1 << 16},
             "gateway": {"risk_dead_ms": 60_000},
         })  # fmt: skip
+        made_before = len(blocks)
         self.memory = private_memory(self.config)
         control = self.memory["control"]
         clocks.calibrate(control["clock"][0], 0.005)
@@ -193,6 +199,8 @@ class Rig:
         marks = control.parts["marks"].dtype.itemsize
         rig["risk_mark_at"] = control.address("marks") + int(self.risk.role) * marks
         self.begin(list(symbols))
+        self.private = [(one.address, one.bytes) for one in blocks[made_before:]]
+        self.present()
         self.parts = (self.feed.handle, self.strategy.handle, self.risk.handle, self.gateway.handle, self.rig)
 
     def begin(self, symbols: list[str]) -> None:
@@ -214,6 +222,16 @@ class Rig:
         maker.out.clear()
         maker.say("A", 1, struct.pack(">QcI8sI", 1, b"B", QTY, b"BENA    ", PX))
         self.buffer[22 : 22 + 36] = maker.out[0][2:]
+
+    def present(self) -> None:
+        """Have all memory mapped in this process, as a role has it when it is ready. To be called again behind a fork, on both
+        sides: the child has none of what is shared, and what is private is copied page by page as either writes to it.
+        """
+        for name in self.memory.names():
+            if why := placing.present(self.memory[name]):
+                raise BenchError(f"{name}: its pages cannot be had: {os.strerror(why)}")
+        for at, size in self.private:
+            prefault((ctypes.c_uint8 * size).from_address(at))
 
     def handle(self, size: int) -> None:
         """Hand the datagram in the buffer to the feed."""

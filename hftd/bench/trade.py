@@ -140,7 +140,7 @@ def _two_cores(lab: Lab) -> np.ndarray:
     with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory:
         rig = Rig(directory)
         try:
-            word, samples = mmap.mmap(-1, 4096), np.zeros((warm + n, 4), np.int64)
+            word, samples = mmap.mmap(-1, 4096), np.full((warm + n, 4), -1, np.int64)
             told = address(word)
             kernel = rig.strategy.program.bind(fused_core, "fused_core")
             marks = (rig.strategy.handle, rig.strategy.mark, rig.risk.handle, rig.risk.mark, rig.gateway.handle, rig.gateway.mark)
@@ -148,10 +148,16 @@ def _two_cores(lab: Lab) -> np.ndarray:
             feed_core(rig.feed.handle, rig.rig, told, 0)
             rig.wake()
             done: list[int] = []
-            two_cores(
-                lambda: bool(feed_core(rig.feed.handle, rig.rig, told, warm + n)),
-                lambda: done.append(int(kernel(*marks, rig.rig, told, samples.ctypes.data, warm + n))),
-            )
+
+            def feed() -> bool:
+                rig.present()
+                return bool(feed_core(rig.feed.handle, rig.rig, told, warm + n))
+
+            def behind() -> None:
+                rig.present()
+                done.append(int(kernel(*marks, rig.rig, told, samples.ctypes.data, warm + n)))
+
+            two_cores(feed, behind)
             if done != [warm + n]:
                 raise BenchError(f"two_cores: order {done[0] + 1} of {warm + n} did not reach the venue; {rig.why()}")
             rig.check(warm + n)

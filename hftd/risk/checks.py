@@ -7,7 +7,7 @@ Products cannot overflow: `check_price` refuses px >= 2**40 and `check_qty` qty 
 is below 2**60 and px * 10,000 below 2**54. A position is valued by `value_of_position`, which saturates.
 """
 
-from hftd.core.atomics import fence_acquire, load_acquire, load_relaxed
+from hftd.core.atomics import fence_acquire, load_acquire, load_relaxed, pause
 from hftd.core.jit import leaf
 from hftd.core.memory import address_of, copy_bytes
 from hftd.msg.enums import BookState, DenyReason, IntentKind, RunState, Side, Tif, TradingState
@@ -43,6 +43,9 @@ LIVE, TRADING = int(BookState.LIVE), int(TradingState.TRADING)
 
 ID_MASK, ID_HALF = (1 << 56) - 1, 1 << 55
 QUOTE_BYTES = 128  # of quote_dtype: everything a check looks at
+
+TRIES = 256
+"""Looks at a quote that the feed is writing, some microseconds: it writes one in some 10 ns, or an interrupt later."""
 
 
 # ---------------------------------------------------------------- what may be sent at all
@@ -118,14 +121,15 @@ def check_lot(restricted, qty, lot):
 
 @leaf
 def read_quote(cell, target):
-    """Copy a quote cell (seqlock) to the record `target`; False where the feed was at it four times running, or died at it."""
-    for _ in range(4):
+    """Copy a quote cell (seqlock) to the record `target`; False where the feed is at it for TRIES pauses, or died at it."""
+    for _ in range(TRIES):
         before = load_acquire(cell, "version")
         if before & 1 == 0:
             copy_bytes(address_of(target), address_of(cell), QUOTE_BYTES)
             fence_acquire()
             if load_relaxed(cell, "version") == before:
                 return True
+        pause()
     return False
 
 
