@@ -23,7 +23,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hftd.bench.core import fill, private_ring
-from hftd.bench.registry import BenchError, Lab, Samples, Skip, benchmark
+from hftd.bench.registry import BenchError, Lab, Samples, Skip, benchmark, room_for
 from hftd.core.atomics import load_acquire_at, pause, store_release_at, tsc
 from hftd.core.jit import hot
 from hftd.core.memory import address, load64, records, store64
@@ -101,7 +101,7 @@ def _pong(theirs, mine, n, step, mask):
 
 def _line_trips(n: int, step: int, apart: int, lines: int = 1) -> np.ndarray:
     memory = mmap.mmap(-1, apart + 64 * lines + 4096)
-    at, samples, mask = address(memory), np.zeros(n, np.int64), lines - 1
+    at, samples, mask = address(memory), room_for(n), lines - 1
     _ping(at, at, samples.ctypes.data, 0, step, mask)
     _pong(at, at, 0, step, mask)
     done: list[int] = []
@@ -168,7 +168,7 @@ def _ends(memory: Segment) -> tuple[np.ndarray, np.ndarray]:
 def _ring_trips(n: int) -> np.ndarray:
     there, back = private_ring(WALK), private_ring(WALK)
     (p1, c1), (p2, c2) = _ends(there), _ends(back)
-    samples = np.zeros(n, np.int64)
+    samples = room_for(n)
     _round_trips(p1[0], c2[0], samples.ctypes.data, 0)
     _echo(c1[0], p2[0], 0)
     done: list[int] = []
@@ -356,7 +356,7 @@ def _bare_stream(lab: Lab, gather: int) -> np.ndarray:
     """Ticks of passes of STREAM bare lines."""
     passes = lab.count(12, 2)
     memory = mmap.mmap(-1, STREAM * 64 + 4096)
-    base, word, samples = address(memory), address(memory) + STREAM * 64 + 128, np.zeros(passes, np.int64)
+    base, word, samples = address(memory), address(memory) + STREAM * 64 + 128, room_for(passes)
     _fill_lines(base, word, 0)
     _drain_lines(base, word, samples.ctypes.data, 0, gather)
     done: list[int] = []
@@ -378,7 +378,7 @@ def _stream(lab: Lab, take) -> np.ndarray:
     n = lab.count(1_000, 40)
     memory = private_ring(STREAM)
     p, c = _ends(memory)
-    samples = np.zeros(n, np.int64)
+    samples = room_for(n)
     _pour(p[0], 0, 16)
     take(c[0], samples.ctypes.data, 0, PER)
     done: list[int] = []

@@ -126,7 +126,7 @@ class Bench:
         go = np.frombuffer(mmap.mmap(-1, 4096), np.int64, 1)
 
         def feed() -> bool:
-            self.rig.present()
+            self.rig.map_all()
             done = 0
             while True:
                 until = time.monotonic() + PATIENCE_S
@@ -141,7 +141,7 @@ class Bench:
 
         def follow_up() -> None:
             assert self.behind is not None
-            self.rig.present()
+            self.rig.map_all()
             try:
                 while (ask := wanted(made[-1] if made else None)) is not None:
                     self._ask(*ask)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hftd.bench.flow import Flow, make_flow
-from hftd.bench.registry import BenchError, Lab, Samples, benchmark
+from hftd.bench.registry import BenchError, Lab, Samples, benchmark, room_for
 from hftd.core.atomics import tsc
 from hftd.core.jit import hot
 from hftd.core.memory import load16, load64, store64, swap16
@@ -81,7 +81,7 @@ class _File:
 
     def whole(self) -> np.ndarray:
         """Apply the file to empty books and check them. Returns the samples."""
-        replay, samples = self.replay, np.zeros(self.groups, np.int64)
+        replay, samples = self.replay, room_for(self.groups)
         replay.clear()
         count = int(_apply(replay.build.agent, self.marks.ctypes.data, self.groups, samples.ctypes.data, PER))
         tail = replay.end - int(self.marks[self.groups])
@@ -113,7 +113,7 @@ def parse(lab: Lab):
     """Passes over the whole file; each pass must give the same sum."""
     file = _file(lab)
     expected = file.replay.decode()[1]
-    passes = [np.zeros(file.groups, np.int64) for _ in range(lab.count(8, 2))]
+    passes = [room_for(file.groups) for _ in range(lab.count(8, 2))]
     sums = {int(_decode(file.marks.ctypes.data, file.groups, samples.ctypes.data)) for samples in passes}
     last = int(file.marks[file.groups])
     rest = int(decode_run(last, file.replay.end))

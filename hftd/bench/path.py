@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from hftd.bench.registry import BenchError, Lab, Samples, benchmark, measure
+from hftd.bench.registry import BenchError, Lab, Samples, benchmark, measure, room_for
 from hftd.bench.rig import ADD, DELETE, PX, QTY, Rig, answer, tcp_pair, write_packet
 from hftd.core import clock as clocks
 from hftd.core.atomics import store_release_at, tsc
@@ -120,7 +120,7 @@ def _bare_sends(fd, peer, at, size, scratch, samples, n):
 
 def _run(kernel, rig: Rig, n: int) -> np.ndarray:
     """Let `n` orders go the whole way. Returns n rows of WORDS ticks. Raises BenchError where one did not arrive."""
-    samples = np.zeros((n, WORDS), np.int64)
+    samples = room_for(n, WORDS)
     arrived = int(kernel(*rig.parts, samples.ctypes.data, n))
     if arrived != n:
         raise BenchError(f"tick_to_trade: order {arrived + 1} of {n} did not reach the venue; {rig.why()}")
@@ -144,7 +144,7 @@ def _checks(rig: Rig, n: int) -> np.ndarray:
 def _send_limit(rig: Rig, lab: Lab) -> float:
     """Median nanoseconds of send() of an Enter Order alone, on such a socket."""
     n = lab.count(20_000, 500)
-    samples, (here, there) = np.zeros(n, np.int64), tcp_pair()
+    samples, (here, there) = room_for(n), tcp_pair()
     with here, there:
         scratch = address(rig.buffer)
         _bare_sends(here.fileno(), there.fileno(), scratch + 8192, 50, scratch + 4096, samples.ctypes.data, n)

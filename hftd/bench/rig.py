@@ -200,7 +200,7 @@ class Rig:
         rig["risk_mark_at"] = control.address("marks") + int(self.risk.role) * marks
         self.begin(list(symbols))
         self.private = [(one.address, one.bytes) for one in blocks[made_before:]]
-        self.present()
+        self.map_all()
         self.parts = (self.feed.handle, self.strategy.handle, self.risk.handle, self.gateway.handle, self.rig)
 
     def begin(self, symbols: list[str]) -> None:
@@ -223,12 +223,12 @@ class Rig:
         maker.say("A", 1, struct.pack(">QcI8sI", 1, b"B", QTY, b"BENA    ", PX))
         self.buffer[22 : 22 + 36] = maker.out[0][2:]
 
-    def present(self) -> None:
+    def map_all(self) -> None:
         """Have all memory mapped in this process, as a role has it when it is ready. To be called again behind a fork, on both
         sides: the child has none of what is shared, and what is private is copied page by page as either writes to it.
         """
         for name in self.memory.names():
-            if why := placing.present(self.memory[name]):
+            if why := placing.map_all(self.memory[name]):
                 raise BenchError(f"{name}: its pages cannot be had: {os.strerror(why)}")
         for at, size in self.private:
             prefault((ctypes.c_uint8 * size).from_address(at))

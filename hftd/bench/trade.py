@@ -18,7 +18,7 @@ import numpy as np
 
 from hftd.bench.cores import PATIENCE, round_trips, two_cores
 from hftd.bench.path import path_samples
-from hftd.bench.registry import BenchError, Lab, Samples, benchmark
+from hftd.bench.registry import BenchError, Lab, Samples, benchmark, room_for
 from hftd.bench.rig import ADD, DELETE, PX, Rig, answer, write_packet
 from hftd.core.atomics import load_acquire_at, pause, store_relaxed, store_release, store_release_at, tsc
 from hftd.core.budgets import COMPONENTS, STAGES
@@ -140,7 +140,7 @@ def _two_cores(lab: Lab) -> np.ndarray:
     with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory:
         rig = Rig(directory)
         try:
-            word, samples = mmap.mmap(-1, 4096), np.full((warm + n, 4), -1, np.int64)
+            word, samples = mmap.mmap(-1, 4096), room_for(warm + n, 4)
             told = address(word)
             kernel = rig.strategy.program.bind(fused_core, "fused_core")
             marks = (rig.strategy.handle, rig.strategy.mark, rig.risk.handle, rig.risk.mark, rig.gateway.handle, rig.gateway.mark)
@@ -150,11 +150,11 @@ def _two_cores(lab: Lab) -> np.ndarray:
             done: list[int] = []
 
             def feed() -> bool:
-                rig.present()
+                rig.map_all()
                 return bool(feed_core(rig.feed.handle, rig.rig, told, warm + n))
 
             def behind() -> None:
-                rig.present()
+                rig.map_all()
                 done.append(int(kernel(*marks, rig.rig, told, samples.ctypes.data, warm + n)))
 
             two_cores(feed, behind)
@@ -174,7 +174,7 @@ def tick_to_order(lab: Lab):
         rig = Rig(directory)
         try:
             kernel = rig.strategy.program.bind(ticks_to_orders, "ticks_to_orders")
-            samples = np.zeros((warm + n) * BURST, np.int64)
+            samples = room_for((warm + n) * BURST)
             arrived = int(kernel(*rig.parts, samples.ctypes.data, warm + n))
             if arrived != (warm + n) * BURST:
                 raise BenchError(f"tick_to_order: order {arrived + 1} did not reach the venue; {rig.why()}")

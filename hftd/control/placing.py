@@ -143,7 +143,7 @@ class Placing:
         """Ask for the rest. segments: those the role uses; held: the rows that tell its private memory."""
         wish = self.wish
         if self.config.placement.prefault:
-            failed = [why for one in segments if (why := present(one))]
+            failed = [why for one in segments if (why := map_all(one))]
             present = sum(one.size for one in segments)
             self.note(Item.PREFAULT, present, 0 if failed else present, failed[0] if failed else 0)
         blocks = [(one, placement.node_at(one.address)) for one in private.blocks[:HELD_ROWS]]
@@ -182,7 +182,7 @@ class Placing:
             agent.log(LogCode.NOT_PLACED if why else LogCode.PLACED, int(item), asked, got, int(why))
 
 
-def present(segment: Any) -> int:
+def map_all(segment: Any) -> int:
     """Have every page of a segment mapped here; return why not. A kernel that cannot be asked (before 5.14) maps what is read."""
     why = placement.populate(segment.base, segment.size)
     if why != errno.EINVAL:

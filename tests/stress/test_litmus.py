@@ -281,7 +281,8 @@ def test_a_quote_that_is_being_written_is_waited_for(shared):
         fresh, torn = fresh + counts[0], torn + counts[1]
         if fresh > 1000 or os.cpu_count() == 1:
             break
-    assert torn <= 100 + fresh // 100, f"{torn:,} times there was no quote, of {fresh:,}"   # a writer that lost its core is not waited for
+    # a writer that lost its core is not waited for
+    assert torn <= 100 + fresh // 100, f"{torn:,} times there was no quote, of {fresh:,}"
 
 
 def test_consumers_that_come_and_go_never_stop_a_running_ring(shared):
