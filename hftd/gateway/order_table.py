@@ -17,6 +17,7 @@ from hftd.core.memory import load32, prefetch_write, record_at, row, span, span_
 from hftd.gateway.memory import fill_dtype, order_row_dtype, session_dtype
 from hftd.gateway.order_state import MARK_ACCEPTED, MARK_CANCEL_WANTED, MARK_FOREIGN, MARK_UNKNOWN, NONE, is_open, open_status
 from hftd.msg.enums import Side
+from hftd.msg.ids import bucket_of
 from hftd.msg.records import position_dtype
 
 table_dtype = layout("order_table", 256, [
@@ -44,16 +45,10 @@ _ROW = order_row_dtype.itemsize
 
 
 @leaf
-def bucket_of_id(key, mask):
-    """Return the bucket of a 63-bit id."""
-    return ((((key ^ (key >> 32)) & 0xFFFFFFFF) * 0x1E3779B1 & 0xFFFFFFFFFFFF) >> 16) & mask
-
-
-@leaf
 def find_id(table, cl_ord_id):
     """Return the row of one of our order ids, or 0."""
     rows, buckets = span(table.rows), span(table.buckets)
-    index = load32(buckets.base + 4 * bucket_of_id(cl_ord_id, buckets.count - 1))
+    index = load32(buckets.base + 4 * bucket_of(cl_ord_id, buckets.count - 1))
     while index != 0:
         order = row(rows, index, order_row_dtype)
         if order.cl_ord_id == cl_ord_id:
@@ -76,7 +71,7 @@ def find_ref(table, user_ref):
 def enter_id(table, index, order):
     """Put a row into the id index."""
     buckets = span(table.buckets)
-    at = buckets.base + 4 * bucket_of_id(order.cl_ord_id, buckets.count - 1)
+    at = buckets.base + 4 * bucket_of(order.cl_ord_id, buckets.count - 1)
     order.hash_next = load32(at)
     store32(at, index)
 
@@ -86,7 +81,7 @@ def leave_id(table, index):
     """Take a row out of the id index, where it is in it."""
     rows, buckets = span(table.rows), span(table.buckets)
     order = row(rows, index, order_row_dtype)
-    at = buckets.base + 4 * bucket_of_id(order.cl_ord_id, buckets.count - 1)
+    at = buckets.base + 4 * bucket_of(order.cl_ord_id, buckets.count - 1)
     here = load32(at)
     if here == index:
         store32(at, order.hash_next)
@@ -258,7 +253,8 @@ def recount(table, index):
 
 @leaf
 def _fill_bucket(match, user_ref, mask):
-    return bucket_of_id(match ^ (user_ref << 7), mask)
+    key = match ^ (user_ref << 7)
+    return ((((key ^ (key >> 32)) & 0xFFFFFFFF) * 0x1E3779B1 & 0xFFFFFFFFFFFF) >> 16) & mask
 
 
 @hot

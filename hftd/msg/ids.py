@@ -37,6 +37,12 @@ def sequence_of(cl_ord_id):
     return cl_ord_id & 0xFFFFFFFF
 
 
+@leaf
+def bucket_of(cl_ord_id, mask):
+    """Return an id's place in an index of mask + 1. A strategy's ids follow on, so neighbours share lines."""
+    return (cl_ord_id + (cl_ord_id >> 32) * 2654435761 + (cl_ord_id >> 56) * 40503) & mask
+
+
 def epoch_now(utc_ns: int) -> int:
     """Return the instance epoch for a strategy that starts at `utc_ns`."""
     return (utc_ns // 1_000_000_000) & EPOCH_MASK

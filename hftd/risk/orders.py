@@ -13,6 +13,7 @@ order it is to replace, so that a chain together holds the worst of its members,
 from hftd.core.jit import leaf
 from hftd.core.memory import load32, row, store32
 from hftd.msg.enums import OrdStatus, Side
+from hftd.msg.ids import bucket_of
 from hftd.msg.records import position_dtype
 from hftd.risk.memory import NO_ASK, exposure_dtype, risk_order_dtype, strategy_row_dtype
 from hftd.shm.pool import give_row
@@ -27,9 +28,8 @@ LEAVES_MAX = (1 << 31) - 1
 
 @leaf
 def bucket_of_id(buckets, cl_ord_id):
-    """Return the address of an id's hash bucket. A strategy's ids follow on, so neighbours share lines."""
-    mixed = cl_ord_id + (cl_ord_id >> 32) * 2654435761 + (cl_ord_id >> 56) * 40503
-    return buckets.base + 4 * (mixed & (buckets.count - 1))
+    """Return the address of an id's hash bucket."""
+    return buckets.base + 4 * bucket_of(cl_ord_id, buckets.count - 1)
 
 
 @leaf
