@@ -98,6 +98,7 @@ def feed_core(feed, rig, told, n):
 def fused_core(strategy, strategy_mark, risk, risk_mark, gateway, gateway_mark, rig, told, samples, n):
     """Core B: spin as the fused loop does; each order's way is a row of samples (WAY int64). Returns the orders that arrived."""
     arrived, packets = 0, 0
+    turn(strategy, tsc())                         # the market's opening is no tick
     for i in range(n):
         before, taken = gateway.table.open_count, strategy.md.next
         packets += 1

@@ -182,7 +182,7 @@ class Stand:
         before = int(sent[0])
         desk["silence_ns"], desk["keep"] = int(silence_s * 1e9), int(keep)
         desk["asked"] += 1
-        time.sleep(silence_s)
+        time.sleep(silence_s + SETTLE_S)              # asleep until it is over: who looks takes one of the two cores
         self._until(lambda: int(sent[0]) > before, "an order", PATIENCE_S)
         rows = np.asarray(self.memory["orders"]["orders"]).view(np.ndarray)
         self._until(lambda: int(rows["ts_sent"].max()) > 0, "its stamp", PATIENCE_S)
