@@ -161,6 +161,13 @@ def free_port() -> int:
         return made.getsockname()[1]
 
 
+def map_memory(memory) -> None:
+    """Have every segment's pages mapped in this process. Raises BenchError."""
+    for name in memory.names():
+        if why := placing.map_all(memory[name]):
+            raise BenchError(f"{name}: its pages cannot be had: {os.strerror(why)}")
+
+
 class Rig:
     """The daemon's stages over private memory, in this process, with their venue played by `answer`."""
 
@@ -227,9 +234,7 @@ class Rig:
         """Have all memory mapped in this process, as a role has it when it is ready. To be called again behind a fork, on both
         sides: the child has none of what is shared, and what is private is copied page by page as either writes to it.
         """
-        for name in self.memory.names():
-            if why := placing.map_all(self.memory[name]):
-                raise BenchError(f"{name}: its pages cannot be had: {os.strerror(why)}")
+        map_memory(self.memory)
         for at, size in self.private:
             prefault((ctypes.c_uint8 * size).from_address(at))
 

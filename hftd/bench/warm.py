@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from hftd.bench.registry import BenchError, Lab, Samples, Skip, benchmark
-from hftd.bench.rig import tcp_pair
+from hftd.bench.rig import map_memory, tcp_pair
 from hftd.control import config as configuration
 from hftd.control.fused import fused_kernel
 from hftd.control.host import place
@@ -43,7 +43,7 @@ from hftd.shm import pauses
 from hftd.strategy.harness import private_memory
 from hftd.strategy.setup import StrategyAgent
 from hftd.venues.nasdaq.soup_link import plug
-from hftd.venues.nasdaq.tape import MarketTape, PaperVenue
+from hftd.venues.nasdaq.tape import WHOLE, MarketTape, PaperVenue
 
 SILENCES = ((0.001, "1 ms", 200, 20), (0.1, "100 ms", 40, 4), (10.0, "10 s", 4, 0))
 """Seconds, words, orders of each kind in a full run and in a quick one."""
@@ -70,7 +70,7 @@ class Stand:
             "daemon": {"name": "warm", "run_dir": directory, "state_dir": directory, "layout": "fused"},
             "universe": {"symbols": [SYMBOL], "max": 1},
             "feed": {"request": [], "orders_max": 4096, "levels_max": 4096},
-            "strategy": [{"file": str(Path(__file__).with_name("trigger.py"))}],
+            "strategy": [{"file": str(Path(__file__).with_name("trigger.py")), "params": {"qty": WHOLE}}],
             "risk": {"position_max": 1 << 39, "gross_notional_max": 1e13, "loss_max": 1e13, "feed_stale_ms": 3_600_000,
                      "order_notional_max": 1e9},
             "gateway": {"risk_dead_ms": 60_000},
@@ -117,6 +117,7 @@ class Stand:
         agent.prepare(True)
         warm = KeepWarm(rehearsal.step, [agent.mark], self.config.daemon.keep_warm_ms)
         kernel, line = agent.kernel(), agent.lines[LINE_A]
+        map_memory(self.memory)
         desk["ready"][0] = 1
         while desk["ready"][1] == 0:                  # who trades stands on the ring before the first event
             time.sleep(0.001)
@@ -152,6 +153,7 @@ class Stand:
         venue, kernel = PaperVenue(), fused_kernel(rehearsal.program)
         warm = KeepWarm(rehearsal.step, [agent.mark for agent in agents], self.config.daemon.keep_warm_ms)
         handles = [part for agent in agents for part in (agent.handle, agent.mark)]
+        map_memory(self.memory)
         desk["ready"][1] = 1
         while not desk["stop"]:
             kernel(*handles, gateway.waiting, SPIN_TURNS // 3)
