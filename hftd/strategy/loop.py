@@ -35,7 +35,7 @@ from hftd.shm.ring import detached, done, publish, ready, take
 from hftd.strategy.api import Context
 from hftd.strategy.levels import NO_ROOM, apply_level, clear_levels, refresh
 from hftd.strategy.memory import H_DECISION, H_ON_BOOK, strategy_counters_dtype, word_dtype
-from hftd.strategy.orders import apply_report, cancel_everything, follow_queue
+from hftd.strategy.orders import apply_report, cancel_everything, follow_queue, price_bit
 from hftd.strategy.records import book_dtype, strategy_agent_dtype  # noqa: F401  (the handle's layout is looked for here)
 
 BATCH = 64
@@ -247,7 +247,7 @@ def strategy_turn(agent, now):
                 book.subscribed = 2               # no longer right, until it is cleared
             else:
                 refresh(book)
-                if book.sides[side].first != 0:
+                if (book.sides[side].own >> price_bit(px)) & 1 != 0:
                     follow_queue(agent, book, side, px, was, qty, ref)
                 if ref > book.newest_ref:
                     book.newest_ref = ref

@@ -107,6 +107,12 @@ def hold(agent, order, qty):
 
 
 @leaf
+def price_bit(px):
+    """Return the number of a price's bit in `side.own`, 0..62."""
+    return min(((px * 0x1E3779B97F4A7C15) >> 58) & 63, 62)
+
+
+@leaf
 def enlist(agent, order, index):
     """Put an order at the head of its side's list of open orders."""
     orders = span(agent.orders)
@@ -116,6 +122,7 @@ def enlist(agent, order, index):
     if first != 0:
         row(orders, first, order_row_dtype).prev = index
     side.first = index
+    side.own |= 1 << price_bit(order.px)
     agent.open_orders += 1
     row(span(agent.positions), order.instrument, position_dtype).open_orders += 1
 
@@ -131,7 +138,10 @@ def finish(agent, order, status):
     if order.prev != 0:
         row(orders, order.prev, order_row_dtype).next = order.next
     else:
-        row(span(agent.books), order.instrument, book_dtype).sides[order.side].first = order.next
+        side = row(span(agent.books), order.instrument, book_dtype).sides[order.side]
+        side.first = order.next
+        if order.next == 0:
+            side.own = 0
     if order.next != 0:
         row(orders, order.next, order_row_dtype).prev = order.prev
     order.open, order.next, order.prev, order.leaves_qty = 0, 0, 0, 0
@@ -346,10 +356,15 @@ def level_qty(book, side, px):
 
 @hot
 def follow_queue(agent, book, side, px, before, after, ref):
-    """Let our orders at `px` know that their level went from `before` to `after` shares because of order `ref`."""
-    index = book.sides[side].first
+    """Let our orders at `px` know that their level went from `before` to `after` shares because of order `ref`.
+
+    Called where `side.own` says that there may be one; its bits are made anew on the way.
+    """
+    mine = book.sides[side]
+    index, own = mine.first, 0
     while index != 0:
         order = row(span(agent.orders), index, order_row_dtype)
+        own |= 1 << price_bit(order.px)
         if order.px == px:
             if order.venue_id == ref and ref != 0:
                 order.shown = 1
@@ -360,6 +375,7 @@ def follow_queue(agent, book, side, px, before, after, ref):
             elif order.ahead_qty > 0 and after < before and ref <= order.ahead_ref:
                 order.ahead_qty = max(order.ahead_qty - (before - after), 0)
         index = order.next
+    mine.own = own
     return 0
 
 
@@ -417,6 +433,7 @@ def apply_report(agent, report):
         if known:
             orig_id = order.orig_id
             order.venue_id, order.px = venue_id, px
+            book.sides[order.side].own |= 1 << price_bit(px)
             if kind == X_REPLACED and orig_id != 0:
                 old = order_row(agent, orig_id)
                 order.cum_qty = old.cum_qty

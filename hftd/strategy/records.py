@@ -22,11 +22,12 @@ level_dtype = layout("level", 24, [
     ("orders", "i8"),                             # orders displayed
 ])  # fmt: skip
 
-side_dtype = layout("side", 32, [
+side_dtype = layout("side", 40, [
     ("base", "i8"),                               # address of the first (worst) level
     ("count", "i8"),                              # levels in use; the best is row count - 1
     ("room", "i8"),                               # levels the block holds
     ("first", "i8"),                              # row of our newest open order on this side; 0: none
+    ("own", "i8"),                                # a bit for each price at which one of them may be (`price_bit` in orders.py)
 ])  # fmt: skip
 
 book_dtype = layout("book", 256, [
@@ -50,7 +51,7 @@ book_dtype = layout("book", 256, [
     ("newest_ref", "i8"),                         # the host's: largest order reference seen
     ("skip_to", "i8"),                            # the host's: number of the last message our copy has; -1: we are past it
     ("skip_before", "i8"),                        # the host's: ring.md before this record is in our copy
-    ("pad", ("i8", (4,))),
+    ("pad", ("i8", (2,))),
     ("sides", (side_dtype, (2,))),                # bids, asks
 ])  # fmt: skip
 

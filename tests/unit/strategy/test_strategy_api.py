@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hftd.core.memory import records
-from hftd.msg.enums import BookState, DenyReason, EventKind, IntentKind, RunState, TradingState
+from hftd.msg.enums import BookState, DenyReason, EventKind, ExecType, IntentKind, RunState, TradingState
 from hftd.msg.ids import sequence_of, strategy_of
 from hftd.shm import ring
 from tests.support.strategy_desk import BUY, IOC, PX, SELL, Desk
@@ -196,6 +196,31 @@ def test_queue_position_follows_what_leaves_before_us(desk):
     assert desk.order(made)["queue_ahead"] == 300
     desk.level(BUY, PX, 350, ref=older)
     assert desk.order(made)["queue_ahead"] == 0
+
+
+def test_queue_positions_of_many_orders_at_many_prices(desk):
+    """Forty orders, some finished, some moved by the venue: what happens at a price concerns those that stand there, no others."""
+    held = {}
+    for at in range(40):
+        px = PX - 100 * at
+        desk.level(BUY, px, 400)
+        made, ref = desk.accepted(px=px)
+        desk.level(BUY, px, 500, ref=ref)
+        held[made] = (px, 400)
+    for at, made in enumerate(list(held)):
+        if at % 3 == 0:
+            desk.report(ExecType.CANCELED, made, px=held[made][0], qty=100, leaves_qty=0)
+            del held[made]
+    moved, ref = desk.submit(px=PX - 20_000), desk.ref + 1
+    desk.report(1, moved, px=PX - 30_000, qty=100, leaves_qty=100, venue_id=ref)      # accepted at another price than asked
+    desk.level(BUY, PX - 30_000, 300, ref=ref)
+    desk.level(BUY, PX - 30_000, 400, ref=ref)
+    held[moved] = (PX - 30_000, 300)
+    for at, (made, (px, ahead)) in enumerate(held.items()):
+        desk.level(BUY, px, ahead + 100 - at, ref=1)
+        held[made] = (px, max(ahead - at, 0))
+    for made, (_, ahead) in held.items():
+        assert desk.order(made)["queue_ahead"] == ahead
 
 
 def test_queue_position_when_the_market_data_was_faster(desk):
