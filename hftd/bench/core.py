@@ -1,4 +1,4 @@
-"""Benchmarks of the foundations on one core: clock, histogram, seqlock, pool, and a ring whose both ends are here.
+"""Benchmarks of the foundations on one core: cycle, clock, histogram, seqlock, pool, and a ring whose both ends are here.
 
     ring      push one 64-byte record, every field written, and take it         (one producer, one consumer, each record published)
     ring_8    the same with one word of payload
@@ -6,12 +6,12 @@
 
 import mmap
 
-from hftd.bench.registry import BenchError, Lab, Samples, benchmark, measure
+from hftd.bench.registry import BenchError, Lab, Samples, benchmark, measure, room_for
 from hftd.core.atomics import tsc
 from hftd.core.budgets import COMPONENTS
-from hftd.core.jit import leaf
+from hftd.core.jit import hot, leaf
 from hftd.core.layout import layout
-from hftd.core.memory import record_at, records, span
+from hftd.core.memory import record_at, records, span, store64
 from hftd.msg.records import market_event_dtype, quote_dtype
 from hftd.shm import histogram, pool, ring, seqlock
 from hftd.shm.segment import Segment, size_of
@@ -29,6 +29,27 @@ def private_ring(capacity: int) -> Segment:
 
 
 # ---------------------------------------------------------------- one core
+
+
+@hot
+def _chain(samples, n, per):
+    """Take `n` samples of `per` steps, each two operations that wait for one another. samples: address of n int64."""
+    x = 1
+    for i in range(n):
+        begun = tsc()
+        for k in range(per):
+            x = (x ^ k) + begun
+        store64(samples + 8 * i, tsc() - begun)
+    return x
+
+
+@benchmark("cycle", about="machine limit: one addition that waits for the one before, a cycle of the core as it runs now")
+def cycle(lab: Lab):
+    """What a host's clock is worth at the moment: less where it is throttled, or where a neighbour has the other half of the core."""
+    n = lab.count(2_000, 100)
+    samples = room_for(n)
+    _chain(samples.ctypes.data, n, 1000)
+    return Samples(samples, 2000)
 
 
 @leaf
