@@ -45,7 +45,7 @@ def _chain(samples, n, per):
 
 @benchmark("cycle", about="machine limit: one addition that waits for the one before, a cycle of the core as it runs now")
 def cycle(lab: Lab):
-    """What a host's clock is worth at the moment: less where it is throttled, or where a neighbour has the other half of the core."""
+    """What a host's clock is worth at the moment: less where it is throttled or a neighbour has half of the core."""
     n = lab.count(2_000, 100)
     samples = room_for(n)
     _chain(samples.ctypes.data, n, 1000)

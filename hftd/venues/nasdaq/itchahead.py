@@ -23,14 +23,27 @@ turn, has them in a few cycles. Looking is a call of its own: runs that do not l
 from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
-from hftd.core.memory import load8, load16, load32, load64, prefetch_far, record_at, row, span, swap16, swap32, swap64
+from hftd.core.memory import (
+    load8,
+    load16,
+    load32,
+    load64,
+    prefetch_far,
+    prefetch_write,
+    record_at,
+    row,
+    span,
+    swap16,
+    swap32,
+    swap64,
+)
 from hftd.feed.book import LOW, SLOT_BYTES, last_word, tables
 from hftd.feed.memory import LANES, book_dtype, level_dtype, side_dtype, slot_dtype
 from hftd.feed.moves import count_above
 from hftd.feed.orders import head_dtype, resting_dtype, slot_of
 from hftd.feed.state import DOES_ADD, DOES_TAKE, LOOKS, kind_dtype, listed_dtype, look_dtype
 from hftd.msg.records import quote_dtype
-from hftd.venues.nasdaq.itch50 import add_order_dtype, add_order_mpid_dtype, order_replace_dtype
+from hftd.venues.nasdaq.itch50 import add_order_dtype, add_order_mpid_dtype, order_delete_dtype, order_replace_dtype
 from hftd.venues.nasdaq.itchrare import SELL
 
 STAGE = 8
@@ -40,10 +53,12 @@ LOOKED = 6 * STAGE
 LOOK_MASK = LOOKS - 1
 LONGEST = 2 + add_order_mpid_dtype.itemsize
 """Bytes of the longest framed message about an order."""
+SHORTEST = 2 + order_delete_dtype.itemsize
+"""Of the shortest."""
 GROUP = 12
 """Messages of a short run that are looked at together: the first of them has to wait for it."""
 LONG, SHORT = 4096, 3 * LONGEST
-"""Bytes of a run from which on it is long (no packet is), and up to which looking gains nothing."""
+"""Bytes of a run from which on it is long (no packet is), and up to which looking gains nothing: then `fetch_few`."""
 BOTH = DOES_ADD | DOES_TAKE
 
 HEAD_BYTES, RESTING_BYTES, BOOK_BYTES = head_dtype.itemsize, resting_dtype.itemsize, book_dtype.itemsize
@@ -173,6 +188,24 @@ def look(agent, far, end, k):
     look_fifth(t, row(looks, (k - 4 * STAGE) & LOOK_MASK, look_dtype))
     look_sixth(t, row(looks, (k - 5 * STAGE) & LOOK_MASK, look_dtype))
     return far
+
+
+@hot
+def fetch_few(agent, at, end):
+    """Ask, of a few messages, for what they say themselves that they need, all at once: book, slot of the reference, quote.
+
+    The quote is written at the end of a message's turn, too far away for the processor to begin with it by itself.
+    """
+    apart()
+    t = tables(agent.engine)
+    listing = span(agent.listed)
+    while at + SHORTEST <= end:
+        instrument = max(row(listing, swap16(load16(at + 3)), listed_dtype).instrument - 1, 0)
+        prefetch_write(t.heads.base + HEAD_BYTES * slot_of(swap64(load64(at + REF_AT)), t.mask))
+        prefetch_write(t.books.base + BOOK_BYTES * instrument)
+        prefetch_far(agent.quotes.base + QUOTE_BYTES * instrument)
+        prefetch_far(agent.quotes.base + QUOTE_BYTES * instrument + 64)
+        at += 2 + swap16(load16(at))
 
 
 @hot

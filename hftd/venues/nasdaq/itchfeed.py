@@ -59,7 +59,7 @@ from hftd.venues.nasdaq.itch50 import (
     order_replace_dtype,
     stamp,
 )
-from hftd.venues.nasdaq.itchahead import GROUP, LONG, LOOKED, SHORT, look, look_at_group
+from hftd.venues.nasdaq.itchahead import GROUP, LONG, LOOKED, SHORT, fetch_few, look, look_at_group
 from hftd.venues.nasdaq.itchdoubt import OVERFILL, UNKNOWN_REF, note_crossed, refuse_field, refuse_length, refuse_order, taint
 from hftd.venues.nasdaq.itchrare import BUY, PX_MAX, SELL, YES, apply_rare, learn
 
@@ -339,9 +339,12 @@ def apply_run(agent, at, end, seq):
         while streams and looked < LOOKED:            # the looks start as far apart as they stay
             far = look(agent, far, end, looked)
             looked += 1
-        if crowded and not streams and end - at > SHORT:
-            look_at_group(agent, at, end)
-            pause = seq + GROUP
+        if crowded and not streams:
+            if end - at > SHORT:
+                look_at_group(agent, at, end)
+                pause = seq + GROUP
+            else:
+                fetch_few(agent, at, end)
         while at < end and seq < pause:
             if streams:
                 far = look(agent, far, end, looked)
