@@ -134,8 +134,10 @@ def fill(slot, k):
 
 @leaf
 def _take_back(state, k):
-    if ring.ready(state.c):
-        got = ring.take(state.c, market_event_dtype)
+    at = ring.ready(state.c)
+    if at != 0:
+        got = record_at(at, market_event_dtype)
+        ring.step_over(state.c)
         if got.px != k * 3:
             state.c.lost += 1
         ring.done(state.c)

@@ -26,7 +26,7 @@ from hftd.bench.core import fill, private_ring
 from hftd.bench.registry import BenchError, Lab, Samples, Skip, benchmark, room_for
 from hftd.core.atomics import load_acquire_at, pause, store_release_at, tsc
 from hftd.core.jit import hot
-from hftd.core.memory import address, load64, records, store64
+from hftd.core.memory import address, load64, record_at, records, store64
 from hftd.msg.records import market_event_dtype
 from hftd.shm import ring
 from hftd.shm.segment import Segment
@@ -123,12 +123,14 @@ def _round_trips(p, c, samples, n):
         slot = ring.claim(p, market_event_dtype)
         fill(slot, i)
         ring.commit(p, slot)
-        turns = 0
-        while not ring.ready(c):
+        turns, at = 0, ring.ready(c)
+        while at == 0:
             turns += 1
             if turns > PATIENCE:
                 return i
-        got = ring.take(c, market_event_dtype)
+            at = ring.ready(c)
+        got = record_at(at, market_event_dtype)
+        ring.step_over(c)
         wrong = got.px != 3 * (i * 3 + 1)
         store64(samples + 8 * i, tsc() - begun)
         ring.done(c)
@@ -141,12 +143,14 @@ def _round_trips(p, c, samples, n):
 @hot
 def _echo(c, p, n):
     for _ in range(n):
-        turns = 0
-        while not ring.ready(c):
+        turns, at = 0, ring.ready(c)
+        while at == 0:
             turns += 1
             if turns > PATIENCE:
                 return False
-        got = ring.take(c, market_event_dtype)
+            at = ring.ready(c)
+        got = record_at(at, market_event_dtype)
+        ring.step_over(c)
         px = got.px
         if not ring.room(p, 1):
             return False
@@ -289,7 +293,8 @@ def _take_each(c, samples, n, per):
     for i in range(n):
         got, empty = 0, 0
         while got < per:
-            if not ring.ready(c):
+            slot_at = ring.ready(c)
+            if slot_at == 0:
                 if empty == 0:
                     ring.done(c)
                 empty += 1
@@ -298,7 +303,8 @@ def _take_each(c, samples, n, per):
                 pause()
                 continue
             empty = 0
-            record = ring.take(c, market_event_dtype)
+            record = record_at(slot_at, market_event_dtype)
+            ring.step_over(c)
             if record.px == at * 3 and record.ref == at:
                 right += 1
             at += 1

@@ -46,7 +46,7 @@ from hftd.msg.records import instrument_dtype, order_dtype
 from hftd.shm.control import run_dtype
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.pauses import HELD, SOCKET
-from hftd.shm.ring import done, publish, ready, take
+from hftd.shm.ring import done, publish, ready, step_over
 from hftd.venues.nasdaq.ouch_encode import (
     IMAGE,
     IMAGES_PER_INSTRUMENT,
@@ -373,7 +373,10 @@ def send_orders(agent, now):
     counters = record_at(agent.counters_at, gateway_counters_dtype)
     incoming, link = agent.orders, agent.link
     taken, sent, lost = 0, 0, 0
-    while taken < BATCH and ready(incoming):
+    while taken < BATCH:
+        at = ready(incoming)
+        if at == 0:
+            break
         if tx_room(link) < 2 * IMAGE:
             hold(agent, now, SOCKET)
             break
@@ -382,7 +385,8 @@ def send_orders(agent, now):
             break
         if agent.held_since != 0:
             go_on(agent, now)
-        order = take(incoming, order_dtype)
+        order = record_at(at, order_dtype)
+        step_over(incoming)
         taken += 1
         kind = order.kind * 1
         if order_check(order, order.seq) != order.check:
@@ -406,7 +410,7 @@ def send_orders(agent, now):
         if reason != 0:
             refuse(agent, order, reason, now)
         if index != 0:
-            store64(agent.batch_at + 16 * sent, incoming.slots.base + ((incoming.next - 1) & incoming.mask) * 64)
+            store64(agent.batch_at + 16 * sent, at)
             store64(agent.batch_at + 16 * sent + 8, index)
             sent += 1
     if agent.table.wanted > 0:

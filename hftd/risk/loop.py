@@ -61,7 +61,7 @@ from hftd.risk.reports import apply_report, remark
 from hftd.shm.control import STRATEGIES_MAX, run_dtype
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.pool import take_row
-from hftd.shm.ring import claim, commit, detach_slowest, done, publish, ready, room, take
+from hftd.shm.ring import claim, commit, detach_slowest, done, publish, ready, room, step_over
 
 BATCH = 16
 """Intents of one strategy judged in a turn."""
@@ -345,8 +345,12 @@ def risk_turn(agent, now):
     work = 0
 
     reports = agent.reports
-    while work < REPORTS and ready(reports):
-        report = take(reports, report_dtype)
+    while work < REPORTS:
+        at = ready(reports)
+        if at == 0:
+            break
+        report = record_at(at, report_dtype)
+        step_over(reports)
         apply_report(
             report, agent.pool, rows, buckets, account, span(agent.positions), span(agent.exposures), strategies,
             span(agent.fills), record_at(agent.undo_at, undo_dtype), counters, now,
@@ -375,9 +379,13 @@ def risk_turn(agent, now):
         if intents.control == 0:
             continue
         taken = 0
-        while taken < BATCH and ready(intents):
+        while taken < BATCH:
+            at = ready(intents)
+            if at == 0:
+                break
             full = not room(agent.orders, 1)
-            intent = take(intents, intent_dtype)
+            intent = record_at(at, intent_dtype)
+            step_over(intents)
             kind = intent.kind + 0
             if full and (kind == CANCEL or kind == CANCEL_ALL):
                 intents.next -= 1  # a cancel waits for room, it is never refused for want of it

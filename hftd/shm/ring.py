@@ -188,12 +188,19 @@ def detach_slowest(p):
 
 @leaf
 def ready(c):
-    """Tell whether the next record is there, by its slot's own seq.
+    """Return the address of the next record where it is there, by its slot's own seq, else 0. `step_over` follows.
 
-    Compared as a difference: were seq compared with next + 1, the compiler, knowing them equal from there on, would go on with the
-    one it has just loaded, and the address of the next slot would wait for the line of this one.
+    The seq is compared as a difference: were it compared with next + 1, the compiler, knowing them equal from there on, would go on
+    with the one it has just loaded, and the address of the next slot would wait for the line of this one.
     """
-    return load_acquire_at(c.slots.base + (c.next & c.mask) * SLOT + SEQ_OFFSET) - c.next == 1
+    at, number = c.slots.base + (c.next & c.mask) * SLOT, c.next
+    return at if load_acquire_at(at + SEQ_OFFSET) - number == 1 else 0
+
+
+@leaf
+def step_over(c):
+    """Step over the record that `ready` found; `done` gives it back."""
+    c.next += 1
 
 
 @leaf
@@ -209,7 +216,7 @@ def available(c):
 
 @leaf
 def take(c, dtype):
-    """Return the next record in place and step over it. Call `ready` or `available` first; `done` gives it back."""
+    """Return the next record, in place, and step over it, after `available`; `done` gives it back. (`ready` has its address.)"""
     slot = record_at(c.slots.base + (c.next & c.mask) * SLOT, dtype)
     c.next += 1
     return slot

@@ -31,7 +31,7 @@ from hftd.msg.records import (
 )
 from hftd.msg.status import apply_session, apply_status
 from hftd.shm.histogram import histogram_dtype, record_value
-from hftd.shm.ring import detached, done, publish, ready, take
+from hftd.shm.ring import detached, done, publish, ready, step_over
 from hftd.strategy.api import Context
 from hftd.strategy.levels import NO_ROOM, apply_level, clear_levels, refresh
 from hftd.strategy.memory import H_DECISION, H_ON_BOOK, strategy_counters_dtype, word_dtype
@@ -176,8 +176,12 @@ def strategy_turn(agent, now):
 
     for source in range(2):
         consumer = agent.reports if source == 0 else agent.denials
-        while ready(consumer):
-            report = take(consumer, report_dtype)
+        while True:
+            slot = ready(consumer)
+            if slot == 0:
+                break
+            report = record_at(slot, report_dtype)
+            step_over(consumer)
             ts_recv = report.ts_recv
             mine = strategy_of(report.cl_ord_id) == agent.index and apply_report(agent, report) != 0
             fence_acquire()
@@ -195,8 +199,12 @@ def strategy_turn(agent, now):
     books = span(agent.books)
     md = agent.md
     taken = 0
-    while taken < BATCH and ready(md):
-        event = take(md, market_event_dtype)
+    while taken < BATCH:
+        slot = ready(md)
+        if slot == 0:
+            break
+        event = record_at(slot, market_event_dtype)
+        step_over(md)
         kind, index, flags = event.kind * 1, event.instrument * 1, event.flags * 1
         px, qty, ref, orders = event.px, event.qty, event.ref, event.orders * 1
         ts_recv, ts_event, t_feed, wire_seq = event.ts_recv, event.ts_event, event.t_feed * 1, event.wire_seq * 1
