@@ -24,6 +24,7 @@ from hftd.bench.cores import two_cores
 from hftd.bench.loadloops import feed_at_rate, follow, load_dtype, trade
 from hftd.bench.registry import BenchError
 from hftd.bench.rig import PX, QTY, Rig
+from hftd.core.memory import prefault
 from hftd.msg.enums import DenyReason
 from hftd.risk.memory import DENIED_AT
 from hftd.shm import ring
@@ -127,6 +128,8 @@ class Bench:
 
         def feed() -> bool:
             self.rig.map_all()
+            for memory in (self.memory, self.packets, *_kept):  # else the first lap copies every page of packets as it numbers them
+                prefault(memory)
             done = 0
             while True:
                 until = time.monotonic() + PATIENCE_S
@@ -142,6 +145,7 @@ class Bench:
         def follow_up() -> None:
             assert self.behind is not None
             self.rig.map_all()
+            prefault(self.memory)
             try:
                 while (ask := wanted(made[-1] if made else None)) is not None:
                     self._ask(*ask)

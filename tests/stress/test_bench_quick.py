@@ -1,7 +1,9 @@
 """`hftd bench --quick`: every benchmark runs, checks its result and gives a row; a wrong result is an error, never a figure."""
 
 import json
+import mmap
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from hftd import bench
-from hftd.bench import core, flow, market, registry
+from hftd.bench import core, cores, flow, load, market, registry
 from hftd.core.jit import INTERPRETED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +88,48 @@ def test_the_packets_of_a_load_are_a_closed_cycle():
             assert not any(int(row["bid_px"]) or int(row["ask_px"]) for row in made.rig.memory["market"]["quotes"])
         finally:
             made.close()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_the_feed_of_a_load_meets_no_page_fault_in_its_packets(monkeypatch):
+    """It numbers each packet as it goes: in a forked child a whole lap of them was copied, page by page, at the lowest rate."""
+    kept, run = np.frombuffer(mmap.mmap(-1, 4096), np.int64), load.feed_at_rate
+
+    def counted(feed, loaded):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        run(feed, loaded)
+        kept[0] += resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        kept[1] += int(loaded["sent"])
+
+    with tempfile.TemporaryDirectory() as directory:
+        made = load.Bench("book updates", directory)
+        try:
+            messages = int(made.table[:, 2].sum())
+            monkeypatch.setattr(load, "feed_at_rate", counted)
+            made.sweep(lambda last: None if last else (2e5, messages / 2e5))
+            pages = len(made.packets) // mmap.PAGESIZE
+        finally:
+            made.close()
+    assert kept[1] >= messages * 0.99
+    assert kept[0] < pages // 10, f"{kept[0]} page faults, {pages} pages of packets"
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_the_first_lap_between_two_cores_is_not_counted(monkeypatch):
+    """There both sides meet a page fault at every page, and one waits for the other to be started."""
+    kept = []
+    monkeypatch.setattr(cores, "room_for", lambda *shape: kept.append(registry.room_for(*shape)) or kept[-1])
+    lab = bench.Lab(quick=True)
+    for run, samples, lap in (
+        (lambda: cores._line_trips(200, 1, 64 * cores.WALK, cores.WALK), 200, cores.WALK),
+        (lambda: cores._ring_trips(200), 200, cores.WALK),
+        (lambda: cores._bare_stream(lab, cores.GATHER), 2, 1),
+        (lambda: cores._stream(lab, cores._take_gathered), 40, cores.STREAM // cores.PER),
+        (lambda: cores._stream(lab, cores._take_each), 40, cores.STREAM // cores.PER),
+    ):
+        made = run()
+        assert len(made) == samples and made.min() > 0
+        assert made.ctypes.data - kept[-1].ctypes.data == 8 * lap
 
 
 def test_an_unknown_name_is_one_line():
