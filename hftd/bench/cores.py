@@ -12,8 +12,8 @@ a ring of more than some dozen slots is of the second kind. A reader at the writ
 the lines that are about to be written. Who takes GATHER at a time streams two to three times as fast.
 
 Lines and rings are measured in turn, round by round, so that a change of the machine's mood meets both. Loops run in a forked child
-pinned to another core; each is bounded by a number of empty polls. The first lap of a memory is not counted: the child starts in it, and
-both sides meet a page fault at every page.
+pinned to another core; each is bounded by a number of empty polls. A memory's first lap is not counted: the child starts in it,
+and both sides meet a page fault at every page.
 """
 
 import mmap

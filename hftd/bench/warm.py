@@ -4,9 +4,10 @@
        │ ring.md
     process T, another     strategy, risk and gateway fused, in slices ──▶ send() on a TCP socket
 
-The daemon's agents, loops and hosts' habits: after each slice a little Python runs, which is what makes a quiet path cold. F counts
-the silence and then hands itself a packet (on two cores a third process would push one of the two away). Each order carries the
-stamps of its hops, as in the daemon; what is shown is packet received to send() called. With and without alternate order by order.
+The daemon's agents, loops and hosts' habits: after each slice a little Python runs, which is what makes a quiet path cold. F lets
+an order go out, takes the market back, counts the silence from there, and then hands itself the packet that is timed (on two cores
+a third process would push one of the two away). Each order carries the stamps of its hops, as in the daemon; what is shown is
+packet received to send() called; the packets' own stamps must show the silence. With and without alternate order by order.
 """
 
 import contextlib
@@ -48,6 +49,9 @@ from hftd.venues.nasdaq.tape import WHOLE, MarketTape, PaperVenue
 SILENCES = ((0.001, "1 ms", 200, 20), (0.1, "100 ms", 40, 4), (10.0, "10 s", 4, 0))
 """Seconds, words, orders of each kind in a full run and in a quick one."""
 
+TICK = ("worse", "better", "worse", "better")
+"""The packets of a tick: an order that nobody times, the market taken back, and behind the silence the one that is timed."""
+
 FEED_TURNS = 2_000
 SETTLE_S, OPENED_S, PATIENCE_S = 0.02, 0.5, 30.0
 
@@ -55,7 +59,7 @@ desk_dtype = layout("warm_desk", 64, [
     ("ready", ("i8", (2,))),                      # the feed is set up, and the other process
     ("asked", "i8"),                              # packets asked for
     ("given", "i8"),                              # packets handed over
-    ("silence_ns", "i8"),                         # before each
+    ("silence", "i8"),                            # ticks before the last of those asked for
     ("keep", "i8"),                               # 1: keep warm
     ("stop", "i8"),
     ("pad0", "i8"),
@@ -122,16 +126,16 @@ class Stand:
         while desk["ready"][1] == 0:                  # who trades stands on the ring before the first event
             time.sleep(0.001)
         line.send(tape.opening())
-        due, better = 0, True
+        line.send(tape.better())
+        better = False
         while not desk["stop"]:
             kernel(agent.handle, agent.mark, agent.waiting, FEED_TURNS)
             now = time.monotonic_ns()
             agent.cold(now)
             if desk["keep"]:
                 warm.turn(now)
-            if desk["asked"] == desk["given"]:
-                due = now + int(desk["silence_ns"])
-            elif now >= due:
+            left = int(desk["asked"]) - int(desk["given"])
+            if left > 1 or (left == 1 and clocks.now_ticks() - int(agent.handle["ts_recv"]) > int(desk["silence"])):
                 line.send(tape.better() if better else tape.worse())
                 better = not better
                 desk["given"] += 1
@@ -178,34 +182,32 @@ class Stand:
                     raise BenchError("warm: a process ended before it should")
             time.sleep(0.001)
 
-    def tick(self, silence_s: float, keep: bool) -> tuple[int, int]:
-        """Let a better bid come after a silence; return ticks from packet to published, and from packet to send()."""
+    def tick(self, silence_s: float, keep: bool) -> tuple[int, int, int]:
+        """Let a better bid come after a silence; return ticks: of the silence, from packet to published, from packet to send()."""
         desk, sent = self.desk[0], self.memory["orders"]["counters"]["enters_sent"]
-        before = int(sent[0])
-        desk["silence_ns"], desk["keep"] = int(silence_s * 1e9), int(keep)
-        desk["asked"] += 1
+        wanted = int(sent[0]) + 2
+        desk["silence"], desk["keep"] = int(silence_s * int(self.control["clock"][0]["hz"])), int(keep)
+        desk["asked"] += len(TICK)
         time.sleep(silence_s + SETTLE_S)              # asleep until it is over: who looks takes one of the two cores
-        self._until(lambda: int(sent[0]) > before, "an order", PATIENCE_S)
+        self._until(lambda: int(sent[0]) == wanted, "two orders", PATIENCE_S)
+        time.sleep(SETTLE_S)                          # their stamps
         rows = np.asarray(self.memory["orders"]["orders"]).view(np.ndarray)
-        self._until(lambda: int(rows["ts_sent"].max()) > 0, "its stamp", PATIENCE_S)
-        time.sleep(SETTLE_S)
         row = rows[int(rows["ts_sent"].argmax())]
         events = np.asarray(self.memory["ring.md"]["slots"]).view(np.ndarray)
-        fed = self._fed(events, int(row["ts_recv"]))
-        desk["silence_ns"] = 0
-        desk["asked"] += 1
-        self._until(lambda: int(desk["given"]) == int(desk["asked"]), "the market to go back", PATIENCE_S)
-        time.sleep(SETTLE_S)
-        return fed, int(row["ts_sent"]) - int(row["ts_recv"])
+        quiet, fed = self._fed(events, int(row["ts_recv"]))
+        if quiet < int(desk["silence"]):
+            raise BenchError(f"warm: a silence of {silence_s:g} s was one of {quiet} ticks")
+        return quiet, fed, int(row["ts_sent"]) - int(row["ts_recv"])
 
-    def _fed(self, slots: np.ndarray, ts_recv: int) -> int:
+    def _fed(self, slots: np.ndarray, ts_recv: int) -> tuple[int, int]:
+        """Ticks since the packet before, and until the packet was published."""
         from hftd.msg.records import market_event_dtype
 
         events = slots.view(market_event_dtype)
-        mine = events[events["ts_recv"] == ts_recv]
+        mine, before = events[events["ts_recv"] == ts_recv], events[events["ts_recv"] < ts_recv]
         if not len(mine):
             raise BenchError("warm: an order without its packet")
-        return int(mine["t_feed"].max())
+        return ts_recv - int(before["ts_recv"].max()), int(mine["t_feed"].max())
 
     def close(self) -> None:
         """End both processes."""
@@ -227,13 +229,13 @@ def warm(lab: Lab) -> list[Samples]:
             for _ in range(20):
                 stand.tick(0.0, False)
             for seconds, words, full, quick in SILENCES:
-                found: dict[bool, list[tuple[int, int]]] = {False: [], True: []}
+                found: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}
                 for _ in range(lab.count(full, quick)):
                     for keep in (False, True):
                         found[keep].append(stand.tick(seconds, keep))
                 for keep in (False, True):
                     if found[keep]:
-                        fed, whole = np.array(found[keep], np.int64).T
+                        _, fed, whole = np.array(found[keep], np.int64).T
                         stages = [np.median(part) * lab.ns_per_tick for part in (fed, whole - fed)]
                         note = f"p50 of the feed {stages[0]:.0f}, of the rest {stages[1]:.0f}"
                         name = f"after {words}, {'kept warm' if keep else 'left alone'}"

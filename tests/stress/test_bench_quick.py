@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hftd import bench
-from hftd.bench import core, cores, flow, load, market, registry
+from hftd.bench import core, cores, flow, load, market, registry, warm
 from hftd.core.jit import INTERPRETED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,6 +130,19 @@ def test_the_first_lap_between_two_cores_is_not_counted(monkeypatch):
         made = run()
         assert len(made) == samples and made.min() > 0
         assert made.ctypes.data - kept[-1].ctypes.data == 8 * lap
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_the_silence_before_a_warm_tick_is_as_long_as_it_says(tmp_path):
+    """By the packets' own stamps: it was over before it began, and all of 1 ms, 100 ms and 10 s were the same 22 ms."""
+    stand = warm.Stand(str(tmp_path))
+    try:
+        hz = int(stand.control["clock"][0]["hz"])
+        for seconds in (0.3, 0.0, 0.3):
+            quiet, fed, whole = stand.tick(seconds, False)
+            assert quiet >= seconds * hz * 0.999 and 0 < fed < whole
+    finally:
+        stand.close()
 
 
 def test_an_unknown_name_is_one_line():
