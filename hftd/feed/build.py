@@ -147,6 +147,8 @@ class Build:
         engine = agent["engine"]
         open_pool(engine["orders"], self.orders.base, self.orders.count)
         open_pool(engine["levels"], tables["levels"].base, tables["levels"].count)
+        for name in ("orders", "levels"):                 # of the day, not of this process
+            engine[name]["peak"] = tables["counters"].rows[0][f"{name}_peak"]
         for name in ("heads", "blocks"):
             set_span(engine[name], own[name].base, own[name].count)
         for name in ("slots", "books"):

@@ -154,6 +154,7 @@ class GatewayAgent(Agent):
         if int(state["next_ref"]) == 0:
             state["next_ref"] = 1
         self._ask(loop.REQUEST_REBUILD)
+        table["peak"] = max(int(table["peak"]), int(self.counters["orders_peak"]))    # of the day, not of this process
         self.handle["losing"] = int(self._ask(loop.REQUEST_LOSE) > 0)
 
     def open_meter(self, spin: bool) -> Meter:

@@ -91,6 +91,8 @@ class RiskAgent(Agent):
         self.limits["armed"] = 0                      # by arm() again, each with its own limits
         take_back(segment, self.memory["ring.order"])
         rebuild(segment, handle["pool"])
+        pool = handle["pool"]
+        pool["peak"] = max(int(pool["peak"]), int(segment["counters"]["orders_peak"][0]))    # of the day, not of this process
         ring.open_producer(handle["orders"], self.memory["ring.order"])
         ring.open_producer(handle["denies"], self.memory["ring.deny"])
         self._join_reports()

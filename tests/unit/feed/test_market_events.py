@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from hftd.feed.build import Build, private_tables
 from hftd.msg.enums import BookState, EventKind, TradingState
+from hftd.venues.nasdaq.itchfeed import apply_run
 from tests.support import itch_messages as itch
 from tests.support.live_feed import Live, state_of
 
@@ -142,3 +144,12 @@ def test_a_book_is_read_from_outside_while_the_feed_runs(live):
     assert read_book(live.config, live.memory, 0, 10) == ([[1_000_000, 100, 1], [999_900, 50, 1]], [[1_000_100, 10, 1]])
     assert read_book(live.config, live.memory, 0, 1) == ([[1_000_000, 100, 1]], [[1_000_100, 10, 1]])
     assert read_book(live.config, live.memory, 1, 10) == ([], [])
+
+
+def test_the_most_orders_and_levels_are_those_of_the_day():
+    """A restarted feed over the same memory counted anew."""
+    tables = private_tables(1, 1024)
+    tables["counters"].rows[0]["orders_peak"], tables["counters"].rows[0]["levels_peak"] = 70, 7
+    build = Build(tables, 1024, [])
+    apply_run(build.agent, 0, 0, 1)
+    assert (int(build.counters["orders_peak"]), int(build.counters["levels_peak"])) == (70, 7)

@@ -282,6 +282,21 @@ def test_no_listener_is_tried_again(tmp_path):
 # ---------------------------------------------------------------- our own death
 
 
+def test_the_most_orders_open_at_once_are_those_of_the_day(desk):
+    """A restarted gateway counted anew: after a recovery with one order the day's most was one."""
+    two = [desk.live(), desk.live()]
+    assert int(desk.agent.counters["orders_peak"]) == 2
+    for order in two:
+        desk.line.exchange.cancel(ref_of(desk, order))
+    desk.until(lambda: all(desk.status(order) == "CANCELED" for order in two))
+    desk.crash()
+    desk.line.hang_up()
+    desk.start()
+    desk.until(desk.up)
+    desk.live()
+    assert int(desk.agent.counters["orders_peak"]) == 2
+
+
 def test_restart_takes_the_orders_up_where_they_were(desk):
     """Killed with orders open, one filled meanwhile: the successor knows them, resumes, and books the fill once."""
     one, two = desk.live(qty=100), desk.live(side=SELL, px=PX + 100, qty=50)

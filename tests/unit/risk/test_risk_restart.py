@@ -50,6 +50,20 @@ def test_a_restart_knows_what_its_predecessor_knew(desk):
     assert set(desk.open_sums().values()) == {0}
 
 
+def test_the_most_rows_in_use_are_those_of_the_day(desk):
+    """A restarted risk counted anew, from what was open then."""
+    counters = desk.memory["risk"]["counters"]
+    most = int(counters["orders_peak"][0])
+    for cl_ord_id, at, side in ((desk.first, 0, BUY), (desk.second, 0, SELL), (make_id(0, 1, 4), 1, BUY)):
+        desk.report(ExecType.CANCELED, cl_ord_id, qty=1, leaves=0, instrument=at, side=side)
+    desk.step()
+    desk.start()
+    desk.intent(qty=10, instrument=2)
+    desk.step()
+    assert int(desk.agent.handle["pool"]["used"]) < most
+    assert int(counters["orders_peak"][0]) == most
+
+
 def test_an_instruments_own_limits_survive(tmp_path):
     """Each of them, and the venue's tick: a restart that kept the account's alone would let through what was forbidden."""
     own = {"position_max": 100, "order_qty_max": 300, "order_notional_max": 20_000.0, "collar_bps": 50, "feed_stale_ms": 700}
