@@ -352,15 +352,20 @@ def time_batch(agent, count, before, after):
         order = record_at(load64(batch + 16 * i), order_dtype)
         row(rows, load64(batch + 16 * i + 8), order_row_dtype).ts_sent = before
         cause = order.ts_recv
-        if cause > 0 and order.t_risk < SATURATED and before > cause:
+        if cause > 0 and before > cause:
+            whole = before - cause
             fed, decided, approved = order.t_feed * 1, order.t_strategy * 1, order.t_risk * 1
+            if approved >= SATURATED:             # some seconds: the first stamp that is full has all the rest
+                fed = whole if fed >= SATURATED else fed
+                decided = whole if decided >= SATURATED else decided
+                approved = whole
             time_value(agent, 0, fed)
             time_value(agent, 1, decided - fed)
             time_value(agent, 2, approved - decided)
-            time_value(agent, 3, before - cause - approved)
-            time_value(agent, 4, before - cause)
-            if before - cause > agent.tail_ticks or after - before > agent.tail_ticks:
-                keep_tail(agent, order, before - cause, after - before, count)
+            time_value(agent, 3, whole - approved)
+            time_value(agent, 4, whole)
+            if whole > agent.tail_ticks or after - before > agent.tail_ticks:
+                keep_tail(agent, order, fed, decided, approved, whole, after - before, count)
     time_value(agent, 5, after - before)
 
 

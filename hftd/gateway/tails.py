@@ -15,15 +15,15 @@ from hftd.shm.pauses import note_wait
 
 
 @hot
-def keep_tail(agent, order, sent, call, batch):
-    """Keep the stamps of a slow order. sent: ticks from its cause to send(); call: ticks of send(); batch: orders in it."""
+def keep_tail(agent, order, fed, decided, approved, sent, call, batch):
+    """Keep the stamps of a slow order. fed … sent: ticks from its cause to each hop; call: ticks of send(); batch: orders in it."""
     apart()
     counters = record_at(agent.counters_at, gateway_counters_dtype)
     tail = row(span(agent.tails), counters.slow_orders & (TAILS - 1), tail_dtype)
     store_relaxed(tail, "number", 0)
     fence_release()                               # what follows must not be seen before it
     tail.cl_ord_id, tail.ts_recv = order.cl_ord_id, order.ts_recv
-    tail.t_feed, tail.t_strategy, tail.t_risk = order.t_feed, order.t_strategy, order.t_risk
+    tail.t_feed, tail.t_strategy, tail.t_risk = fed, decided, approved
     tail.t_sent, tail.t_call, tail.batch = sent, call, batch
     tail.instrument, tail.strategy, tail.kind = order.instrument, order.strategy, order.kind
     store_release(tail, "number", counters.slow_orders + 1)

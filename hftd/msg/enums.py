@@ -297,7 +297,8 @@ CAUSE_TEXT = {
     Cause.COLD: "the role was between two slices, in its own Python",
     Cause.WORK: "the role was busy with other records that came before: a burst",
     Cause.PARKED: "the role slept, and was woken later than it had asked for; roles that spin do not sleep",
-    Cause.HOST: "no switch, no fault: the host took the core (steal, interrupt), or a system call was slow",
+    Cause.HOST: "no switch, no fault: that turn of the role was long (a strategy's own code, say), or the host took the core "
+                "(steal, interrupt)",
     Cause.RING_FULL: "the report ring was full: one of its readers is too slow",
     Cause.SOCKET_FULL: "the socket took no more bytes: the venue, or the way to it, is too slow",
     Cause.SYSTEM_CALL: "send() itself took that long",

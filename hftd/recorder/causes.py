@@ -10,7 +10,7 @@ pauses and no more: where those of the order's time were overwritten, that is sa
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,6 +72,8 @@ def cause_of(order, paused: Callable[[int], pauses.Kept], fused: bool = False) -
             chosen = rows[int(overlaps.argmax())]
             best = Found(reason_of(chosen), stage, mark, int(overlaps.max()), int(chosen["work"]))
     if chosen is not None and best.overlap * SHARE >= whole:
+        if best.cause == Cause.HOST and STAGES[best.stage] == "send":
+            return replace(best, cause=Cause.SYSTEM_CALL)  # its turn is a pause, too; the order's own stamps say where it was
         return best
     longest = max(range(len(stages)), key=lambda stage: stages[stage][1] - stages[stage][0])
     if longest == STAGES.index("send"):

@@ -246,7 +246,7 @@ class GatewayDesk:
         for name, value in {
             "ts_recv": ts_recv, "cl_ord_id": cl_ord_id, "px": px, "qty": qty, "orig_seq": orig & 0xFFFFFFFF,
             "instrument": instrument, "kind": kind, "side": side, "tif": tif, "flags": flags, "strategy": strategy,
-            "t_feed": 10, "t_strategy": 30, "t_risk": min(max(now - ts_recv, 60), 1 << 31) if ts_recv else 60,
+            "t_feed": 10, "t_strategy": 30, "t_risk": min(max(now - ts_recv, 60), (1 << 32) - 1) if ts_recv else 60,
         }.items():  # fmt: skip
             order[name] = value
         self.count = int(self.orders_out["tail"]) + 1

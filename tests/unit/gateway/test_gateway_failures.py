@@ -501,6 +501,17 @@ def test_slow_order_is_kept_with_its_stamps_and_a_fast_one_is_not(desk):
     assert desk.counters["slow_orders"] == 1
 
 
+def test_an_order_older_than_its_stamps_can_tell_is_the_slowest_and_is_counted(desk):
+    """Behind a pause of seconds the hops' four bytes are full: such orders were left out, the slowest of the day."""
+    slow = desk.live(ts_recv=clocks.now_ticks() - (1 << 34))
+    (kept,) = tails(desk)
+    assert int(kept["cl_ord_id"]) == slow and int(kept["t_sent"]) >= 1 << 34
+    assert int(kept["t_strategy"]) == 30 and int(kept["t_risk"]) == int(kept["t_sent"])
+    stages = desk.memory["orders"]["histograms"][:5]
+    assert [int(stage["count"]) for stage in stages] == [1] * 5
+    assert sum(int(stage["total"]) for stage in stages[:4]) == int(stages[4]["total"]) == int(kept["t_sent"])
+
+
 def test_slow_orders_beyond_the_ring_overwrite_the_oldest(tmp_path):
     """Numbers go on; the newest are there."""
     desk = GatewayDesk(tmp_path, gateway={"orders_max": 64})

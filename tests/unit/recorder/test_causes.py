@@ -118,6 +118,15 @@ def test_what_no_pause_explains_is_named_by_its_stage():
     assert judge(slow(strategy=5000)) == Found(Cause.UNKNOWN, 1)
 
 
+def test_a_slow_call_is_not_laid_to_the_host():
+    """Any send() above daemon.pause_us makes its turn a pause: the cause was always the host, and never the call."""
+    order = slow(gateway=1000, call=50_000)
+    around = pause(100, 51_500, work=1)
+    assert judge(order, gateway=around) == Found(Cause.SYSTEM_CALL, 4, GATEWAY, 50_000, 1)
+    assert judge(order, gateway=pause(100, 51_500, work=1, involuntary=1)).cause == Cause.SWITCHED
+    assert judge(slow(gateway=50_000, call=1000), gateway=around).cause == Cause.HOST
+
+
 def test_pauses_that_were_overwritten_are_not_taken_for_none():
     """A role whose pauses of that time are gone may have paused; one whose later pauses are gone has not."""
     order = slow(risk=5000)
