@@ -48,8 +48,8 @@ ERRORS = ("malformed", "truncated", "foreign", "duplicates_a", "gaps", "gap_mess
 class Point:
     """One run at a rate: messages, events or orders a second; ns from the intended arrival.
 
-    lost: what nobody can account for, or an error counter; 0, or something is wrong. turned_away: orders that the strategy's own
-    tables or risk refused, each counted and answered.
+    utilisation: of the busier of its cores. lost: what nobody can account for, or an error counter; 0, or something is wrong.
+    turned_away: orders that the strategy's own tables or risk refused, each counted and answered.
     """
 
     what: str
@@ -216,9 +216,7 @@ class Bench:
         proof += "; " + (", ".join(f"{name} {count:,}" for name, count in wrong.items()) or f"{len(ERRORS)} error counters at 0")
         which = 0 if self.what == "feed in" else 1
         points = [value * 1e9 / self.hz for value in percentiles(self.histograms[which], (50, 99, 99.9, 100))]
-        busy = int(load["busy"]) / max(int(load["elapsed"]), 1)
-        if self.what == "orders out":
-            busy = int(load["other_busy"]) / max(int(load["other_elapsed"]), 1)
+        busy = max(int(load[f"{core}busy"]) / max(int(load[f"{core}elapsed"]), 1) for core in ("", "other_"))
         stopped = f"core B stopped ({int(load['code'])})" if load["code"] else ""
         p50, p99, p999, most = (round(value, 1) for value in points)
         return Point(self.what, rate, round(reached), round(elapsed, 3), p50, p99, p999, most, round(busy, 4), lost, away, proof,

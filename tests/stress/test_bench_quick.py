@@ -115,6 +115,19 @@ def test_the_feed_of_a_load_meets_no_page_fault_in_its_packets(monkeypatch):
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+@pytest.mark.parametrize(("what", "counted"), [("book updates", "taken"), ("orders out", "enters")])
+def test_each_event_and_order_of_a_load_is_a_sample(what, counted, tmp_path):
+    """Once a turn was one: a stall's thousand orders, taken 64 at a time, were sixteen samples among thousands."""
+    made = load.Bench(what, str(tmp_path))
+    try:
+        made.sweep(lambda last: None if last else (1e5, 0.05))
+        grown = made._counts()[counted] - made.before[counted]
+        assert grown > 0 and int(made.histograms[1]["count"]) == grown
+    finally:
+        made.close()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_the_first_lap_between_two_cores_is_not_counted(monkeypatch):
     """There both sides meet a page fault at every page, and one waits for the other to be started."""
     kept = []
