@@ -43,6 +43,7 @@ def add_arguments(parser) -> None:
 def main(options) -> int:
     """Run the benchmarks that were named."""
     if options.names and options.names[0] in modes.MODES:
+        modes.refuse_others(options)
         return modes.MODES[options.names[0]](options)
     known = bench.registry.registered()
     console = Console(stderr=options.json == "-")
@@ -63,6 +64,7 @@ def main(options) -> int:
 
         rows = bench.run(options.names, options.data, options.quick, progress)
     machine |= {"load_after": hosts.load(), "clock_overhead_ns": bench.overhead_ns(), **watch.end()}
+    machine |= {"quick": options.quick, "data": Path(options.data).name if options.data else ""}
     told = options.busy or options.quick
     machine["headline"] = bench.headline(rows) if told or not machine["busy"] else None
     text = bench.to_json(rows, machine) + "\n"
@@ -77,17 +79,18 @@ def main(options) -> int:
     for row in failed:
         modes.say(console, f"FAILED: {row.name}: {row.failed}")
     if options.quick:
-        modes.say(console, "quick run: these figures are not to be believed")
+        modes.say(console, f"quick run: these figures are not to be believed{', nor compared' if options.compare else ''}")
         return MISSED if failed else 0
     if machine["headline"] is None:
-        modes.say(console, f"too busy to measure: {'; '.join(machine['busy'])}. No verdict; --busy gives one all the same")
+        what = "No verdict, no comparison" if options.compare else "No verdict"
+        modes.say(console, f"too busy to measure: {'; '.join(machine['busy'])}. {what}; --busy gives one all the same")
         return MISSED if failed else BUSY
     modes.say(console, machine["headline"])
     slower = 0
     if options.compare:
-        changes, differ = compare.with_file([row.as_dict() for row in rows], machine, Path(options.compare))
-        if differ:
-            modes.say(console, f"{options.compare} is of another host ({differ}): the ratios compare machines, too")
+        changes, doubts = compare.with_file([row.as_dict() for row in rows], machine, Path(options.compare))
+        for doubt in doubts:
+            modes.say(console, f"{options.compare} {doubt}")
         slower = _show_changes(console, changes, options.compare)
     return MISSED if slower or failed or any(row.met is False for row in rows) else 0
 

@@ -29,6 +29,9 @@ TOLERANCE = 0.03
 SAME_HOST = ("cpu", "cores_of_machine", "isolated", "governor", "kernel", "huge_pages")
 """What must be equal for saved rows to be of the same host."""
 
+SAME_RUN = ("quick", "data", "checked_build")
+"""What must be equal for them to be of the same thing."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -49,21 +52,28 @@ class Change:
         return "faster" if self.high < 1 / (1 + TOLERANCE) else ""
 
 
-def with_file(rows: list[dict[str, Any]], host: dict[str, Any], file: Path) -> tuple[list[Change], str]:
-    """Compare rows with saved ones. Returns the changes, and how the hosts differ ("" where they do not).
+def with_file(rows: list[dict[str, Any]], host: dict[str, Any], file: Path) -> tuple[list[Change], list[str]]:
+    """Compare rows with saved ones. Returns the changes, and sentences that say why to doubt them: another host, a busy one.
 
-    Raises BenchError where the file is not one that --save wrote.
+    Raises BenchError where the file is not one that --save wrote, or is of another kind of run.
     """
     try:
         saved = json.loads(file.read_text())
         old = {row["name"]: row for row in saved["rows"]}
-        differ = [f"{key} {saved['host'].get(key)} there, {host.get(key)} here" for key in SAME_HOST
-                  if saved["host"].get(key) != host.get(key)]  # fmt: skip
+        then = saved["host"]
+        differ = [f"{key} {then.get(key)} there, {host.get(key)} here" for key in SAME_HOST if then.get(key) != host.get(key)]
+        other = [f"{key} {then.get(key) or 'no'} there, {host.get(key) or 'no'} here" for key in SAME_RUN
+                 if (then.get(key) or "") != (host.get(key) or "")]  # fmt: skip
         changes = [_intervals(row["name"], old[row["name"]], row) for row in rows
                    if row["name"] in old and row["n"] and old[row["name"]]["n"]]  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BenchError(f"{file}: not a result that `hftd bench --save` wrote ({error})") from None
-    return changes, ", ".join(differ)
+    if other:
+        raise BenchError(f"{file} is of another kind of run ({', '.join(other)}): nothing is compared")
+    doubts = [f"is of another host ({', '.join(differ)}): the ratios compare machines, too"] if differ else []
+    if then.get("busy"):
+        doubts.append(f"was saved when the host was too busy to measure: {'; '.join(then['busy'])}")
+    return changes, doubts
 
 
 def _intervals(name: str, old: dict[str, Any], new: dict[str, Any]) -> Change:

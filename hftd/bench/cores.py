@@ -219,7 +219,7 @@ def line_ping_pong(lab: Lab):
 
 
 def _line_limit(lab: Lab) -> float:
-    return float(np.median(_all_trips(lab)["walk"])) * lab.ns_per_tick
+    return lab.median_ns(_all_trips(lab)["walk"])
 
 
 @benchmark("ring_round_trip", about="64-byte record to another core and back, two rings (limit: bare lines in turn)")
@@ -414,7 +414,7 @@ def _streams(lab: Lab) -> dict[str, np.ndarray]:
 
 def _stream_row(lab: Lab, name: str) -> Samples:
     found = lab.once("streams", lambda: _streams(lab))
-    bare, gathered = (float(np.median(found[kind])) * lab.ns_per_tick / STREAM for kind in ("bare", "bare_gathered"))
+    bare, gathered = (lab.median_ns(found[kind]) / STREAM for kind in ("bare", "bare_gathered"))
     note = f"bare lines: {bare:.1f} one by one, {gathered:.1f} by {GATHER}"
     return Samples(found[name], PER, limit=min(bare, gathered), note=note)
 

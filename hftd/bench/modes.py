@@ -24,6 +24,16 @@ def say(console: Console, text: str) -> None:
     console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
+def refuse_others(options) -> None:
+    """Refuse what one of the modes would pass over in silence. Raises BenchError."""
+    mode, *names = options.names
+    unheard = [word for word, given in (("--save", options.save), ("--compare", options.compare),
+                                        ("--json", options.json and mode == "instructions")) if given]  # fmt: skip
+    if names or unheard:
+        kept = "its result is the table" if mode == "instructions" else "--json FILE keeps its result"
+        raise bench.BenchError(f"hftd bench {mode}: {', '.join(names + unheard)}: not with {mode}; {kept}")
+
+
 def instructions_mode(options) -> int:
     """Count instructions; compare with the table, or write it."""
     from hftd.bench import instructions

@@ -148,7 +148,7 @@ def _send_limit(rig: Rig, lab: Lab) -> float:
     with here, there:
         scratch = address(rig.buffer)
         _bare_sends(here.fileno(), there.fileno(), scratch + 8192, 50, scratch + 4096, samples.ctypes.data, n)
-    return float(np.median(samples)) * lab.ns_per_tick
+    return lab.median_ns(samples)
 
 
 def path_samples(lab: Lab) -> dict[str, Any]:

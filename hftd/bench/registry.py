@@ -121,6 +121,10 @@ class Lab:
         """
         return self.once("overhead", lambda: float(np.sort(_pairs())[: 4096 * 9 // 10].mean()))
 
+    def median_ns(self, ticks: np.ndarray) -> float:
+        """Return the median of single samples as a row shows it: less the clock's overhead, its steps laid out."""
+        return float(np.median(np.maximum(statistics.spread(ticks) - self.overhead, 0.0))) * self.ns_per_tick
+
 
 @hot
 def _back_to_back(samples, n):

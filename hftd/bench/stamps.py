@@ -76,9 +76,9 @@ def stamps(lab: Lab) -> list[Samples]:
         finally:
             for agent, _ in feeds.values():
                 agent.close()
-    plain = float(np.median(found["tsc"])) * lab.ns_per_tick
+    plain = lab.median_ns(found["tsc"].ravel())
     return [
         Samples(found[kind].ravel(), name=f"stamps: {kind}",
-                note="" if kind == "tsc" else f"{np.median(found[kind]) * lab.ns_per_tick - plain:+.0f} ns")
+                note="" if kind == "tsc" else f"{lab.median_ns(found[kind].ravel()) - plain:+.0f} ns")
         for kind in feeds
     ]  # fmt: skip

@@ -204,5 +204,5 @@ def dedicated(lab: Lab):
     """Each sample is one order's way through the stages and three hops drawn from the round trips of this run."""
     whole, trips = path_samples(lab)["samples"][:, 5], np.maximum(round_trips(lab) - lab.overhead, 0)
     drawn = np.random.default_rng(lab.seed).integers(0, len(trips), (3, len(whole)))
-    hop = np.median(trips) / 2 * lab.ns_per_tick
+    hop = lab.median_ns(round_trips(lab)) / 2
     return Samples((whole + trips[drawn].sum(axis=0) / 2).astype(np.int64), note=f"hop p50 {hop:.0f} ns")

@@ -2,12 +2,13 @@
 
 import json
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from hftd import bench
-from hftd.bench import compare, host, instructions, load, registry
+from hftd.bench import compare, cores, feed, host, instructions, load, registry
 from hftd.bench.registry import BenchError, Benchmark, Row, Samples, Skip
 from hftd.cli import main
 
@@ -105,6 +106,70 @@ def test_rows_of_another_host_say_so(desk, tmp_path, capsys):
     file.write_text(json.dumps(made))
     main.main(["bench", "--compare", str(file)])
     assert "is of another host (cpu Abacus there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("key", "value"), [("quick", True), ("data", "day.itch"), ("checked_build", True)])
+def test_rows_of_another_kind_of_run_are_not_compared(desk, tmp_path, capsys, key, value):
+    """A quick run's figures, another file's messages: a ratio would be taken for the code's."""
+    file = tmp_path / "then.json"
+    main.main(["bench", "--save", str(file)])
+    made = json.loads(file.read_text())
+    assert {"quick", "data", "checked_build"} <= set(made["host"])
+    made["host"][key] = value
+    file.write_text(json.dumps(made))
+    assert main.main(["bench", "--compare", str(file)]) == 1
+    said = capsys.readouterr()
+    assert f"another kind of run ({key} {value} there, no here)" in said.err and "rows slower" not in said.out
+
+
+def test_rows_of_a_busy_host_say_so(desk, tmp_path, capsys):
+    """What was saved without a verdict is no measure of what is faster now."""
+    file = tmp_path / "then.json"
+    desk["facts"] |= {"busy": ["5 processes want 2 cores"]}
+    main.main(["bench", "--save", str(file)])
+    desk["facts"] |= {"busy": []}
+    main.main(["bench", "--compare", str(file)])
+    assert "was saved when the host was too busy to measure: 5 processes want 2 cores" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [
+    ["load", "--save", "x.json"], ["feed", "--save", "x.json"], ["load", "--compare", "HEAD"], ["instructions", "--json", "x.json"],
+    ["load", "ring"],
+])  # fmt: skip
+def test_what_a_mode_does_not_hear_is_refused(words, capsys):
+    """It was passed over in silence: minutes later there was no file."""
+    assert main.main(["bench", *words]) == 1
+    assert f"not with {words[0]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("busy", "ns", "options", "code"), [
+    ([], 40.0, [], 0), ([], 140.0, [], 1), (["5 processes want 2 cores"], 140.0, [], 3),
+    (["5 processes want 2 cores"], 140.0, ["--busy"], 1),
+])  # fmt: skip
+def test_market_data_is_judged_where_the_host_can_be_measured(monkeypatch, capsys, busy, ns, options, code):
+    """As the components are; and what was missed is said."""
+    rows = {}
+    for does in ("parse", "parse+book"):
+        rows[does] = feed.Row("hftd", does)
+        rows[does].ns = [ns] * 3
+    contest = SimpleNamespace(rows=rows, missing=[], beside=[], replay=SimpleNamespace(messages=1000), round=lambda: None)
+    contest.rows = SimpleNamespace(values=rows.values, clear=lambda: None)
+    monkeypatch.setattr(feed, "Contest", lambda *_: contest)
+    monkeypatch.setattr(feed, "synthetic_file", lambda *_: None)
+    monkeypatch.setattr(host.Watch, "end", lambda self: {**CALM, "busy": busy})
+    assert main.main(["bench", "feed", *options]) == code
+    said = capsys.readouterr().out
+    assert ("MISSED: parse+book 140 ns a message, budget 100" in said) == (code == 1)
+    assert ("too busy to measure: 5 processes" in said) == (code == 3)
+
+
+def test_a_limit_is_the_median_of_its_own_row():
+    """The clock's overhead was left in the limit and taken out of the figure: what came on top looked smaller by it."""
+    lab = bench.Lab(quick=True)
+    walk = np.random.default_rng(3).integers(900, 1100, 2000)
+    lab.once("trips", lambda: {"walk": walk})
+    row = registry.row_of(Benchmark("x", lambda lab: None, None, "ns", ""), Samples(walk), lab)
+    assert cores._line_limit(lab) == pytest.approx(row.p50, abs=0.01)
 
 
 def test_file_that_is_no_result_is_one_line(desk, tmp_path, capsys):
