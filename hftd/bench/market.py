@@ -133,4 +133,5 @@ def book(lab: Lab):
         passes.append(file.whole())
         if file.check() != checksum:
             raise BenchError("book: two passes end in different books")
-    return Samples(np.concatenate(passes), PER, note=file.source)
+    most = int(file.replay.build.counters["orders_peak"])
+    return Samples(np.concatenate(passes), PER, note=f"{file.source}, at most {most:,} orders live")

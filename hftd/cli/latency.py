@@ -133,10 +133,9 @@ def render_beside(beside: dict[str, Any]) -> None:
     rows = []
     for one in beside["pauses"]:
         kinds = ", ".join(f"{name} {kind['count']:,} ({duration(kind['ns'])})" for name, kind in one["kinds"].items())
-        share = sum(kind["ns"] for kind in one["kinds"].values()) / (one["seconds"] * 1e9) if one["seconds"] else 0.0
         longer = duration(one["threshold_ns"]) if one["threshold_ns"] else "-"
-        rows.append((one["agent"], kinds or "none", longer, duration(one["longest_ns"]), f"{share:.2%}"))
-    table("pauses of the roles", ("agent", "kind, how often (in all)", "longer than", "longest", "of the time"), rows, left=2)
+        rows.append((one["agent"], kinds or "none", longer, duration(one["longest_ns"]), f"{one['stood']:.2%}"))
+    table("pauses of the roles", ("agent", "kind, how often (in all)", "longer than", "longest", "stood still"), rows, left=2)
     slow = beside["slow"]
     if not slow["worst"]:
         console.print(f"{slow['count']} slow orders" if slow["count"] else "no order was slow", soft_wrap=True)

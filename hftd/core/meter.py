@@ -35,7 +35,7 @@ class Meter:
         self._parks = int(waiting["parks"])
         now = clocks.now_ticks()
         threshold = hz * threshold_us // 1_000_000
-        self.meter["threshold"], self.meter["since"] = threshold, now
+        self.meter["threshold"], self.meter["since"] = threshold, int(self.meter["since"][0]) or now
         waiting["meter_at"], waiting["pauses_at"] = self.meter_at, self.pauses_at
         waiting["park_ticks"] = int(waiting["park_ns"]) * hz // NS
         waiting["pause_ticks"], waiting["turned"] = threshold, now

@@ -23,6 +23,10 @@ from hftd.core.memory import load64, record_at, store64
 
 COLD, TURN, PARK, HELD, SOCKET, JOURNAL, CLOCK = range(7)
 KINDS = ("cold", "turn", "park", "held", "socket", "journal", "clock")
+
+STOOD = (COLD, TURN, PARK)
+"""Kinds in which the loop did not turn: no two at once. Meanwhile orders may be held, or a disk be waited for."""
+
 ROWS = 512
 """Pauses kept of each role, a power of two: at one between any two slices, half a second and more."""
 
@@ -44,7 +48,7 @@ meter_dtype = layout("meter", 2 * PAIR, [
     ("noted", "i8"),                              # pauses noted; the newest lies in row (noted - 1) & (ROWS - 1)
     ("threshold", "i8"),                          # ticks: shorter ones are not noted
     ("longest", "i8"),                            # ticks
-    ("since", "i8"),                              # ticks: when the meter was opened
+    ("since", "i8"),                              # ticks: when the meter was first opened: a restarted role goes on with the sums
     ("pad", ("i8", (12,))),
     ("counts", ("i8", (8,)), PAIR),               # by kind
     ("ticks", ("i8", (8,))),                      # lost, by kind
@@ -101,7 +105,8 @@ def kept(meters: np.ndarray, pauses: np.ndarray, at: int) -> Kept:
 
 
 def summary(meter: np.void, hz: int, now: int) -> dict:
-    """Return a meter for people: how long it ran, the longest pause, and for each kind how many and how much time in all."""
+    """Return a meter for people: how long it ran, the longest pause, for each kind how many and how much time in all, and the share
+    of the time in which the loop did not turn."""
     scale = 1e9 / hz
     kinds = {
         name: {"count": int(meter["counts"][kind]), "ns": round(int(meter["ticks"][kind]) * scale)}
@@ -112,5 +117,6 @@ def summary(meter: np.void, hz: int, now: int) -> dict:
         "threshold_ns": round(int(meter["threshold"]) * scale) if 0 < int(meter["threshold"]) < NEVER else None,
         "longest_ns": round(int(meter["longest"]) * scale),
         "seconds": round((now - since) / hz, 3) if since else 0.0,
+        "stood": round(sum(int(meter["ticks"][kind]) for kind in STOOD) / max(now - since, 1), 6) if since else 0.0,
         "kinds": kinds,
     }

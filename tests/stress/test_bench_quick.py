@@ -176,6 +176,14 @@ def test_wrong_books_are_an_error_and_not_a_figure():
         market.book(lab)
 
 
+def test_the_row_of_the_books_says_how_full_they_were():
+    """Some thousand orders lie in the caches, a day's million do not: a figure without it says little."""
+    lab = bench.Lab(quick=True)
+    row = market.book(lab)
+    counted = lab.once("file", lambda: None).replay.build.counters
+    assert int(counted["orders_peak"]) > 0 and f"at most {int(counted['orders_peak']):,} orders live" in row.note
+
+
 def test_a_lost_record_is_an_error_and_not_a_figure(monkeypatch):
     """The ring's benchmark counts what came out."""
     monkeypatch.setattr(core, "measure", lambda *_: np.zeros(10, np.int64))

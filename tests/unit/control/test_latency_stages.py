@@ -122,6 +122,7 @@ BESIDE = {
                 "p99": 900.0, "p99.9": 900.0, "p99.99": 900.0, "max": 950.0},
     "stamping_ns": 61,
     "pauses": [{"agent": "risk", "threshold_ns": 10_000, "longest_ns": 2_000_000, "seconds": 10.0,
+                "stood": 0.01,
                 "kinds": {"turn": {"count": 1234, "ns": 100_000_000}}}],
     "slow": {"count": 17, "looked_for": 16, "worst": [SLOW], "newest": [SLOW]},
 }  # fmt: skip

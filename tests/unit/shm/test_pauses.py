@@ -141,6 +141,26 @@ def test_ring_keeps_the_newest_and_the_sums_keep_all():
     assert told["longest_ns"] == round(7e9 / loop.hz)
 
 
+def test_a_restarted_role_goes_on_with_sums_and_time():
+    """The sums were the day's and the time that of the newest process: shares of more than all of the time."""
+    loop = Loop()
+    since = int(loop.control["meters"][MARK]["since"])
+    loop.meter.note(0, loop.ticks(500), pauses.TURN)
+    again = meter.Meter(loop.waiting, loop.control, MARK, loop.clock, 10)
+    again.note(0, loop.ticks(500), pauses.COLD)
+    told = pauses.summary(loop.control["meters"][MARK], loop.hz, since + loop.ticks(2000))
+    assert told["stood"] == pytest.approx(0.5, abs=1e-3) and told["seconds"] == pytest.approx(0.002)
+
+
+def test_time_in_which_orders_were_held_is_none_in_which_the_loop_stood():
+    """Held orders, a full socket, a disk, a clock: the loop turned meanwhile, or stood for another reason that counts by itself."""
+    loop = Loop()
+    since = int(loop.control["meters"][MARK]["since"])
+    for kind in (pauses.HELD, pauses.SOCKET, pauses.JOURNAL, pauses.CLOCK, pauses.PARK):
+        loop.meter.note(0, loop.ticks(1000), kind)
+    assert pauses.summary(loop.control["meters"][MARK], loop.hz, since + loop.ticks(2000))["stood"] == pytest.approx(0.5, abs=1e-3)
+
+
 def test_wait_without_a_meter_is_not_noted_anywhere():
     """Address 0: tools and tests run loops that nobody watches."""
     pauses.note_wait(0, 0, 1, 2, pauses.HELD, 0)
