@@ -151,7 +151,7 @@ def test_market_data_is_judged_where_the_host_can_be_measured(monkeypatch, capsy
     rows = {}
     for does in ("parse", "parse+book"):
         rows[does] = feed.Row("hftd", does)
-        rows[does].ns = [ns] * 3
+        rows[does].ns = rows[does].least = [ns] * 3
     contest = SimpleNamespace(rows=rows, missing=[], beside=[], replay=SimpleNamespace(messages=1000), round=lambda: None)
     contest.rows = SimpleNamespace(values=rows.values, clear=lambda: None)
     monkeypatch.setattr(feed, "Contest", lambda *_: contest)
