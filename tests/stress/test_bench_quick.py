@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from hftd import bench
-from hftd.bench import core, cores, flow, load, market, registry, warm
+from hftd.bench import core, cores, flow, load, market, path, registry, warm
 from hftd.core.jit import INTERPRETED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,6 +156,17 @@ def test_the_silence_before_a_warm_tick_is_as_long_as_it_says(tmp_path):
             assert quiet >= seconds * hz * 0.999 and 0 < fed < whole
     finally:
         stand.close()
+
+
+def test_orders_and_bare_sends_take_turns(monkeypatch):
+    """One after the other a machine that got slower in between made `submission` meet its budget, or miss it, by accident."""
+    order = []
+    for name in ("_run", "_sends"):
+        made = getattr(path, name)
+        monkeypatch.setattr(path, name, lambda *words, name=name, made=made: order.append(name) or made(*words))
+    found = path.path_samples(bench.Lab(quick=True))
+    assert order[:2] == ["_run", "_sends"] and order[2:] == ["_run", "_sends"] * path.ROUNDS
+    assert len(found["samples"]) == 100 * path.ROUNDS and found["send"] > 0
 
 
 def test_an_unknown_name_is_one_line():
