@@ -87,8 +87,9 @@ def headline(rows: list[Row]) -> str:
 
 
 def to_json(rows: Iterable[Row], host: dict[str, Any]) -> str:
-    """Return the result as JSON: `host` and `rows`."""
-    return json.dumps({"host": host, "rows": [row.as_dict() for row in rows]}, indent=1)
+    """Return the result as JSON: `host` and `rows`, whose `met` is null where there is no verdict (`host.headline` is null)."""
+    unjudged = {"met": None} if host.get("headline", "") is None else {}
+    return json.dumps({"host": host, "rows": [row.as_dict() | unjudged for row in rows]}, indent=1)
 
 
 __all__ = [

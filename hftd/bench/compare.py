@@ -24,7 +24,7 @@ from hftd.bench.registry import BenchError
 from hftd.bench.statistics import paired_ratio
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUNDS = 5
+ROUNDS, LEAST_ROUNDS = 5, 3
 TOLERANCE = 0.03
 SAME_HOST = ("cpu", "cores_of_machine", "isolated", "governor", "kernel", "huge_pages")
 """What must be equal for saved rows to be of the same host."""
@@ -87,6 +87,8 @@ def _intervals(name: str, old: dict[str, Any], new: dict[str, Any]) -> Change:
 def with_revision(revision: str, names: list[str], rounds: int = ROUNDS, options: tuple[str, ...] = (),
                   progress: Callable[[str], None] = lambda text: None) -> list[Change]:  # fmt: skip
     """Run this tree and `revision` in turn. Raises BenchError where there is no checkout, no such revision, or a run failed."""
+    if rounds < LEAST_ROUNDS:
+        raise BenchError(f"--compare {revision}: --rounds must be at least {LEAST_ROUNDS}, was {rounds}: else there is no interval")
     with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory, _worktree(revision, Path(directory) / "tree") as other:
         trees = {"before": other, "after": ROOT}
         medians: dict[str, list[dict[str, float]]] = {"before": [], "after": []}

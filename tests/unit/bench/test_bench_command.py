@@ -56,7 +56,9 @@ def test_busy_host_gets_figures_and_no_verdict(desk, tmp_path, capsys):
     assert "too busy to measure: 5 processes want 2 cores" in said and "budgets met" not in said and " met " not in said
     made = json.loads((tmp_path / "x.json").read_text())
     assert made["host"]["headline"] is None and made["host"]["busy"] == ["5 processes want 2 cores"]
-    assert main.main(["bench", "--busy"]) == 0
+    assert made["rows"][0]["met"] is None, "it was true, beside no headline"
+    assert main.main(["bench", "--busy", "--json", str(tmp_path / "x.json")]) == 0
+    assert json.loads((tmp_path / "x.json").read_text())["rows"][0]["met"] is True
     assert "1 of 1 budgets met" in capsys.readouterr().out
 
 
@@ -204,6 +206,13 @@ def test_revisions_run_in_turn_and_are_judged_by_pairs(monkeypatch, tmp_path):
     ring, pool = compare.with_revision("HEAD", [], rounds=4)
     assert order == ["old", "new", "old", "new", "new", "old", "old", "new", "new", "old"]
     assert ring.ratio == pytest.approx(1.1) and ring.verdict == "slower" and pool.verdict == ""
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 2])
+def test_too_few_pairs_are_no_comparison(rounds):
+    """One pair has no interval: whatever was 4 per cent slower in it was slower, surely."""
+    with pytest.raises(BenchError, match=f"--rounds must be at least 3, was {rounds}"):
+        compare.with_revision("HEAD", ["ring"], rounds)
 
 
 def test_verdict_needs_the_whole_interval():
