@@ -103,7 +103,7 @@ def render_latency(found: list, title: str) -> None:
         points = [timing.duration(one.at(percent)) if one.count else "-" for percent in timing.POINTS]
         most = timing.duration(one.largest * one.scale) if one.count else "-"
         rows.append((one.stage, verdict, one.count, *points, most, wanted))
-    table(f"latency of orders: {title}", ("stage", "", "orders", *names, "max", "budget p50 / p99"), rows, left=2)
+    table(f"latency of orders: {title}", ("stage", "", "count", *names, "max", "budget p50 / p99"), rows, left=2)
     counted = [one for one in found if one.count]
     if not counted:
         console.print("no order was sent yet")

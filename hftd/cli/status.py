@@ -133,7 +133,7 @@ def render_latency(facts: dict[str, Any]) -> None:
         budget = STAGES[stage].p50
         verdict = ("[green]met[/]" if row["p50"] <= budget else "[yellow]over[/]") if budget else ""
         rows.append((stage, row["count"], ns(row["p50"]), ns(row["p99"]), ns(row["max"]), ns(budget) if budget else "-", verdict))
-    compact(("stage", "orders", "p50", "p99", "max", "budget p50", ""), rows)
+    compact(("stage", "count", "p50", "p99", "max", "budget p50", ""), rows)
     if facts["layout"] == "shared":
         console.print("budgets are for roles that spin; in this layout they park, and waking up takes the most of it")
 

@@ -380,7 +380,7 @@ def render(facts: dict[str, Any], config: Config) -> None:
         budget = STAGES[stage].p50
         verdict = f"< {ns(budget)} {'[green]met[/]' if row['p50'] < budget else '[yellow]over[/]'}" if budget else ""
         rows.append((stage, row["count"], ns(row["p50"]), ns(row["p99"]), ns(row["p99.9"]), ns(row["max"]), verdict))
-    table("tick to trade, by stage", ("stage", "orders", "p50", "p99", "p99.9", "max", "budget (p50)"), rows)
+    table("tick to trade, by stage", ("stage", "count", "p50", "p99", "p99.9", "max", "budget (p50)"), rows)
     if facts["layout"] == "shared":
         console.print(
             "roles share cores and park when idle, so the figures above hold wake-ups; `hftd bench` measures the code itself\n"

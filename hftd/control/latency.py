@@ -5,6 +5,7 @@
     tick_to_trade    packet received -> send() called        send       the call itself      answer   the venue's first word
 
 Each order carries the stamps of its hops, so the histograms count every order and no sample is drawn: nothing slow is left out.
+`send` counts calls: orders that are ready together share one.
 They only grow; what happened between two looks is the difference of two copies. Budgets are those of `core/budgets.py`, for roles
 that spin; a stage meets it where the median does.
 """
@@ -177,7 +178,7 @@ def _panel(one: Distribution, top: int, low: float, high: float, x) -> list[str]
     most, width = math.log1p(int(bins.max())), PLOT / BINS
     out = [
         f'<text x="8" y="{base - 26}" font-weight="600">{escape(one.stage)}</text>',
-        f'<text x="8" y="{base - 12}" fill="#666">{one.count:,} orders</text>',
+        f'<text x="8" y="{base - 12}" fill="#666">{one.count:,} {"calls" if one.stage == "send" else "orders"}</text>',
         f'<line x1="{LEFT}" y1="{base}" x2="{LEFT + PLOT}" y2="{base}" stroke="#999"/>',
     ]
     for number, count in enumerate(bins):

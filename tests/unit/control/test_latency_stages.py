@@ -99,6 +99,13 @@ def test_picture_is_an_svg_with_a_panel_for_each_stage_that_counted():
     assert len(dashed) == 1
 
 
+def test_send_counts_calls_and_no_orders():
+    """Several orders share one: three orders in two calls were `2 orders`."""
+    made = block(feed=[500] * 3, answer=[900] * 2)
+    text = latency.svg(latency.read(made, ("feed", "", "", "send"), HZ), "t")
+    assert ">3 orders<" in text and ">2 calls<" in text and "2 orders" not in text
+
+
 def test_picture_of_nothing_says_so():
     """No order yet: no division by nothing."""
     text = latency.svg(latency.read(block(), LABELS, HZ), "t")
