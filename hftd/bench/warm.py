@@ -52,6 +52,9 @@ SILENCES = ((0.001, "1 ms", 200, 20), (0.1, "100 ms", 40, 4), (10.0, "10 s", 4, 
 TICK = ("worse", "better", "worse", "better")
 """The packets of a tick: an order that nobody times, the market taken back, and behind the silence the one that is timed."""
 
+OPENING = 2
+"""Packets before the first tick: the market's opening, and its first better bid."""
+
 FEED_TURNS = 2_000
 SETTLE_S, OPENED_S, PATIENCE_S = 0.02, 0.5, 30.0
 
@@ -127,7 +130,7 @@ class Stand:
             time.sleep(0.001)
         line.send(tape.opening())
         line.send(tape.better())
-        better = False
+        heard, better = agent.build.counters, False
         while not desk["stop"]:
             kernel(agent.handle, agent.mark, agent.waiting, FEED_TURNS)
             now = time.monotonic_ns()
@@ -135,6 +138,8 @@ class Stand:
             if desk["keep"]:
                 warm.turn(now)
             left = int(desk["asked"]) - int(desk["given"])
+            if int(heard["packets_a"]) < OPENING + int(desk["given"]):
+                continue                              # the kernel has not handed over the packet before
             if left > 1 or (left == 1 and clocks.now_ticks() - int(agent.handle["ts_recv"]) > int(desk["silence"])):
                 line.send(tape.better() if better else tape.worse())
                 better = not better

@@ -172,7 +172,7 @@ def test_orders_and_bare_sends_take_turns(monkeypatch):
 def test_an_unknown_name_is_one_line():
     """It says which there are."""
     child = _bench("rings")
-    assert child.returncode != 0 and "no benchmark is called rings; there are clock" in child.stderr
+    assert child.returncode != 0 and "no benchmark is called rings; there are cycle" in child.stderr
     assert len(child.stderr.strip().splitlines()) == 1
 
 
