@@ -39,6 +39,7 @@ from hftd.feed.memory import LINE_A
 from hftd.gateway.memory import LINK_UP
 from hftd.gateway.setup import GatewayAgent
 from hftd.msg.enums import Role, RunState
+from hftd.msg.records import market_event_dtype
 from hftd.risk.setup import RiskAgent
 from hftd.shm import pauses
 from hftd.strategy.harness import private_memory
@@ -189,26 +190,28 @@ class Stand:
 
     def tick(self, silence_s: float, keep: bool) -> tuple[int, int, int]:
         """Let a better bid come after a silence; return ticks: of the silence, from packet to published, from packet to send()."""
-        desk, sent = self.desk[0], self.memory["orders"]["counters"]["enters_sent"]
-        wanted = int(sent[0]) + 2
+        desk = self.desk[0]
         desk["silence"], desk["keep"] = int(silence_s * int(self.control["clock"][0]["hz"])), int(keep)
         desk["asked"] += len(TICK)
         time.sleep(silence_s + SETTLE_S)              # asleep until it is over: who looks takes one of the two cores
-        self._until(lambda: int(sent[0]) == wanted, "two orders", PATIENCE_S)
-        time.sleep(SETTLE_S)                          # their stamps
+        self._until(lambda: int(desk["given"]) == int(desk["asked"]), "its packets", PATIENCE_S)
         rows = np.asarray(self.memory["orders"]["orders"]).view(np.ndarray)
-        row = rows[int(rows["ts_sent"].argmax())]
-        events = np.asarray(self.memory["ring.md"]["slots"]).view(np.ndarray)
+        events = np.asarray(self.memory["ring.md"]["slots"]).view(np.ndarray).view(market_event_dtype)
+
+        def mine() -> np.ndarray:
+            """The order of the newest packet, once it has its stamps: none of a packet that makes the market worse."""
+            return rows[(rows["ts_recv"] == events["ts_recv"].max()) & (rows["ts_sent"] > 0)]
+
+        self._until(lambda: len(mine()) == 1, "its order", PATIENCE_S)
+        time.sleep(SETTLE_S)                          # and the venue's answers to it
+        row = mine()[0]
         quiet, fed = self._fed(events, int(row["ts_recv"]))
         if quiet < int(desk["silence"]):
             raise BenchError(f"warm: a silence of {silence_s:g} s was one of {quiet} ticks")
         return quiet, fed, int(row["ts_sent"]) - int(row["ts_recv"])
 
-    def _fed(self, slots: np.ndarray, ts_recv: int) -> tuple[int, int]:
+    def _fed(self, events: np.ndarray, ts_recv: int) -> tuple[int, int]:
         """Ticks since the packet before, and until the packet was published."""
-        from hftd.msg.records import market_event_dtype
-
-        events = slots.view(market_event_dtype)
         mine, before = events[events["ts_recv"] == ts_recv], events[events["ts_recv"] < ts_recv]
         if not len(mine):
             raise BenchError("warm: an order without its packet")
