@@ -134,8 +134,8 @@ def fill(slot, k):
 
 @leaf
 def _take_back(state, k):
-    at = ring.ready(state.c)
-    if at != 0:
+    there, at = ring.poll(state.c)
+    if there:
         got = record_at(at, market_event_dtype)
         ring.step_over(state.c)
         if got.px != k * 3:

@@ -125,12 +125,12 @@ def _round_trips(p, c, samples, n):
         slot = ring.claim(p, market_event_dtype)
         fill(slot, i)
         ring.commit(p, slot)
-        turns, at = 0, ring.ready(c)
-        while at == 0:
+        turns, (there, at) = 0, ring.poll(c)
+        while not there:
             turns += 1
             if turns > PATIENCE:
                 return i
-            at = ring.ready(c)
+            there, at = ring.poll(c)
         got = record_at(at, market_event_dtype)
         ring.step_over(c)
         wrong = got.px != 3 * (i * 3 + 1)
@@ -145,12 +145,12 @@ def _round_trips(p, c, samples, n):
 @hot
 def _echo(c, p, n):
     for _ in range(n):
-        turns, at = 0, ring.ready(c)
-        while at == 0:
+        turns, (there, at) = 0, ring.poll(c)
+        while not there:
             turns += 1
             if turns > PATIENCE:
                 return False
-            at = ring.ready(c)
+            there, at = ring.poll(c)
         got = record_at(at, market_event_dtype)
         ring.step_over(c)
         px = got.px
@@ -296,8 +296,8 @@ def _take_each(c, samples, n, per):
     for i in range(n):
         got, empty = 0, 0
         while got < per:
-            slot_at = ring.ready(c)
-            if slot_at == 0:
+            there, slot_at = ring.poll(c)
+            if not there:
                 if empty == 0:
                     ring.done(c)
                 empty += 1

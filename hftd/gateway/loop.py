@@ -130,7 +130,7 @@ def kill_changed(agent, kill, now):
 def gateway_turn(agent, now):
     """One turn. Returns how many things were done, or a negative Reason; then the socket is out of use."""
     done = 0
-    if ready(agent.orders) != 0:
+    if ready(agent.orders):
         done = send_orders(agent, now)
         if done < 0:
             unplug_link(agent)

@@ -46,7 +46,7 @@ from hftd.msg.records import instrument_dtype, order_dtype
 from hftd.shm.control import run_dtype
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.pauses import HELD, SOCKET
-from hftd.shm.ring import done, publish, ready, step_over
+from hftd.shm.ring import done, poll, publish, step_over
 from hftd.venues.nasdaq.ouch_encode import (
     IMAGE,
     IMAGES_PER_INSTRUMENT,
@@ -379,8 +379,8 @@ def send_orders(agent, now):
     incoming, link = agent.orders, agent.link
     taken, sent, lost = 0, 0, 0
     while taken < BATCH:
-        at = ready(incoming)
-        if at == 0:
+        there, at = poll(incoming)
+        if not there:
             break
         if tx_room(link) < 2 * IMAGE:
             hold(agent, now, SOCKET)

@@ -11,7 +11,7 @@ from hftd.msg.enums import ExecType
 from hftd.msg.records import intent_dtype, order_dtype, report_dtype
 from hftd.risk.loop import judge, risk_turn
 from hftd.risk.memory import account_dtype, strategy_row_dtype
-from hftd.shm.ring import claim, commit, done, publish, ready, step_over
+from hftd.shm.ring import claim, commit, done, poll, publish, step_over
 
 REJECTED = int(ExecType.REJECTED)
 
@@ -47,8 +47,8 @@ def turn_many(agent, intents, orders, reports, template, now, count):
         commit(intents, intent)
         publish(intents)
         risk_turn(agent, now)
-        at = ready(orders)
-        if at != 0:
+        there, at = poll(orders)
+        if there:
             order = record_at(at, order_dtype)
             step_over(orders)
             report = claim(reports, report_dtype)

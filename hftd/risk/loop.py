@@ -61,7 +61,7 @@ from hftd.risk.reports import apply_report, remark
 from hftd.shm.control import STRATEGIES_MAX, run_dtype
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.pool import take_row
-from hftd.shm.ring import claim, commit, detach_slowest, done, publish, ready, room, step_over
+from hftd.shm.ring import claim, commit, detach_slowest, done, poll, publish, room, step_over
 
 BATCH = 16
 """Intents of one strategy judged in a turn."""
@@ -346,8 +346,8 @@ def risk_turn(agent, now):
 
     reports = agent.reports
     while work < REPORTS:
-        at = ready(reports)
-        if at == 0:
+        there, at = poll(reports)
+        if not there:
             break
         report = record_at(at, report_dtype)
         step_over(reports)
@@ -380,8 +380,8 @@ def risk_turn(agent, now):
             continue
         taken = 0
         while taken < BATCH:
-            at = ready(intents)
-            if at == 0:
+            there, at = poll(intents)
+            if not there:
                 break
             full = not room(agent.orders, 1)
             intent = record_at(at, intent_dtype)

@@ -12,7 +12,7 @@ with none to another line in between: each change of line on the way costs a tra
 line (measured: 24 ns a change where a bare line takes 30).
 
 Two ways to see a record, the consumer's choice, the producer does the same for both:
-    `ready`      polls the slot's own seq: one line per hop, the shortest latency (event by event)
+    `poll`       looks at the slot's own seq: one line per hop, the shortest latency (event by event)
     `available`  polls `tail`, which the producer stores once per batch (`publish`): the highest throughput
 A *gating* consumer holds the producer back: `room` refuses, the caller decides what that means. An *observer* does not: it copies
 (`observe`), then looks at `reach`, up to where the producer may be writing, and counts what it lost. The producer moves `reach` an
@@ -187,19 +187,26 @@ def detach_slowest(p):
 
 
 @leaf
-def ready(c):
-    """Return the address of the next record where it is there, by its slot's own seq, else 0. `step_over` follows.
+def poll(c):
+    """Tell whether the next record is there, by its slot's own seq; and its address, for who goes on with `step_over`.
 
     The seq is compared as a difference: were it compared with next + 1, the compiler, knowing them equal from there on, would go on
     with the one it has just loaded, and the address of the next slot would wait for the line of this one.
     """
     at, number = c.slots.base + (c.next & c.mask) * SLOT, c.next
-    return at if load_acquire_at(at + SEQ_OFFSET) - number == 1 else 0
+    return load_acquire_at(at + SEQ_OFFSET) - number == 1, at
+
+
+@leaf
+def ready(c):
+    """Tell whether the next record is there, as `poll` does."""
+    there, _ = poll(c)
+    return there
 
 
 @leaf
 def step_over(c):
-    """Step over the record that `ready` found; `done` gives it back."""
+    """Step over the record that `poll` found; `done` gives it back."""
     c.next += 1
 
 
@@ -216,7 +223,7 @@ def available(c):
 
 @leaf
 def take(c, dtype):
-    """Return the next record, in place, and step over it, after `available`; `done` gives it back. (`ready` has its address.)"""
+    """Return the next record, in place, and step over it, after `available` or `ready`; `done` gives it back."""
     slot = record_at(c.slots.base + (c.next & c.mask) * SLOT, dtype)
     c.next += 1
     return slot

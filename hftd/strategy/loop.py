@@ -31,7 +31,7 @@ from hftd.msg.records import (
 )
 from hftd.msg.status import apply_session, apply_status
 from hftd.shm.histogram import histogram_dtype, record_value
-from hftd.shm.ring import detached, done, publish, ready, step_over
+from hftd.shm.ring import detached, done, poll, publish, step_over
 from hftd.strategy.api import Context
 from hftd.strategy.levels import NO_ROOM, apply_level, clear_levels, refresh
 from hftd.strategy.memory import H_DECISION, H_ON_BOOK, strategy_counters_dtype, word_dtype
@@ -177,8 +177,8 @@ def strategy_turn(agent, now):
     for source in range(2):
         consumer = agent.reports if source == 0 else agent.denials
         while True:
-            slot = ready(consumer)
-            if slot == 0:
+            there, slot = poll(consumer)
+            if not there:
                 break
             report = record_at(slot, report_dtype)
             step_over(consumer)
@@ -200,8 +200,8 @@ def strategy_turn(agent, now):
     md = agent.md
     taken = 0
     while taken < BATCH:
-        slot = ready(md)
-        if slot == 0:
+        there, slot = poll(md)
+        if not there:
             break
         event = record_at(slot, market_event_dtype)
         step_over(md)

@@ -22,7 +22,7 @@ from hftd.msg.records import (
     report_dtype,
 )
 from hftd.shm.histogram import histogram_dtype, record_value
-from hftd.shm.ring import claim, commit, consumer_dtype, done, producer_dtype, publish, ready, room, step_over
+from hftd.shm.ring import claim, commit, consumer_dtype, done, poll, producer_dtype, publish, room, step_over
 from hftd.strategy.levels import level_at
 from hftd.strategy.records import book_dtype
 
@@ -218,8 +218,8 @@ def collect(tape, agent):
     """Keep the intents that wait, and have the paper venue answer them. Returns 0, or -1 where it had no room."""
     sent, outcome = span(tape.sent), 0
     while True:
-        at = ready(tape.intents)
-        if at == 0:
+        there, at = poll(tape.intents)
+        if not there:
             break
         intent = record_at(at, intent_dtype)
         step_over(tape.intents)
