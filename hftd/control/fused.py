@@ -67,10 +67,11 @@ class FusedHost:
                 meter.begin()
                 code = kernel(strategy.handle, strategy.mark, risk.handle, risk.mark, gateway.handle, gateway.mark, waiting, turns)
                 meter.end()
-                reason, index = code >> 2, code & 3
-                if reason not in (Reason.SLICE, Reason.STOP):
-                    self.agents[index].mark["reason"] = reason
-                    self.agents[index].on_reason(reason)
+                for place, agent in enumerate(self.agents):
+                    reason = code >> 8 * place & 255
+                    if reason not in (Reason.SLICE, Reason.STOP):
+                        agent.mark["reason"] = reason
+                        agent.on_reason(reason)
                 now = time.monotonic_ns()
                 for agent in self.agents:
                     agent.cold(now)

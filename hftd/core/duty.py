@@ -41,7 +41,10 @@ def duty_cycle(agent, mark, waiting, turns):
 
 
 def fused_cycle(agent_a, mark_a, agent_b, mark_b, agent_c, mark_c, waiting, turns):
-    """Run strategy, risk and gateway turns in one loop. Returns 0, or `reason * 4 + index` of the agent that gave it."""
+    """Run strategy, risk and gateway turns in one loop. Returns 0, or a byte for each: the Reason it gave, 0 where it gave none.
+
+    After a pause two may have one in the same turn, say OVERRUN and RECONNECT: a reason is given once, and must not be lost.
+    """
     work = 0
     resume(waiting)
     for _ in range(turns):
@@ -58,12 +61,8 @@ def fused_cycle(agent_a, mark_a, agent_b, mark_b, agent_c, mark_c, waiting, turn
         store_relaxed(mark_a, "cycles", mark_a.cycles + 1)
         store_relaxed(mark_b, "cycles", mark_b.cycles + 1)
         store_relaxed(mark_c, "cycles", mark_c.cycles + 1)
-        if a < 0:
-            return -a * 4
-        if b < 0:
-            return -b * 4 + 1
-        if c < 0:
-            return -c * 4 + 2
+        if (a | b | c) < 0:
+            return max(-a, 0) | max(-b, 0) << 8 | max(-c, 0) << 16
         if a > 0:
             store_relaxed(mark_a, "busy", mark_a.busy + 1)
         if b > 0:

@@ -123,9 +123,17 @@ def test_the_fused_loop_says_whose_reason_it_is(index):
     roles, marks = [_role() for _ in range(3)], [_mark() for _ in range(3)]
     roles[index]["stop_at"] = 5
     arguments = [part for pair in zip(roles, marks, strict=True) for part in pair]
-    assert _fused()(*arguments, _waiting(), 50) == 4 * 4 + index
+    assert _fused()(*arguments, _waiting(), 50) == 4 << 8 * index
     assert [int(role["turns"]) for role in roles] == [5, 5, 5]
     assert [int(mark["cycles"]) for mark in marks] == [5, 5, 5]
+
+
+def test_the_fused_loop_gives_every_reason_of_a_turn():
+    """After a pause the strategy may have lost market data and the gateway its session at once: the host is told both."""
+    roles, marks = [_role(stop_at=5), _role(), _role(stop_at=5)], [_mark() for _ in range(3)]
+    arguments = [part for pair in zip(roles, marks, strict=True) for part in pair]
+    code = _fused()(*arguments, _waiting(), 50)
+    assert [code >> 8 * place & 255 for place in range(3)] == [4, 0, 4]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="compiled kernels only")
