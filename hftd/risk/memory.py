@@ -115,14 +115,17 @@ FIGURES = carried_dtype.names[2:-1]
 CARRIED_SPARE = 64
 """Rows of `carried` beyond one for each instrument: symbols that left the universe during the day."""
 
-undo_dtype = layout("undo", 256, [
+undo_dtype = layout("undo", 384, [
     ("seq", "i8"),                                # the report that is being applied; done when account.report_seq says so
     ("instrument", "i8"),
     ("order", "i8"),                              # row of the order it is about; 0: none
     ("fill", "i8"),                               # row of `fills` it was noted in, plus 1; 0: none
-    ("pad", ("i8", (4,))),
+    ("orig", "i8"),                               # row of the order that one is to replace; 0: none
+    ("pad0", ("i8", (3,))),
     ("position", position_dtype),                 # the position row before
     ("before", ("i8", (8,))),                     # the order row before
+    ("replaced", ("i8", (8,))),                   # the row of `orig` before
+    ("pad1", ("i8", (8,))),
 ])  # fmt: skip
 
 strategy_row_dtype = layout("strategy_row", 128, [

@@ -10,7 +10,7 @@ from hftd.core.memory import Span
 from hftd.msg.records import order_dtype
 from hftd.risk.memory import NO_ASK
 from hftd.risk.orders import bucket_of_id
-from hftd.risk.reports import UNDO_ORDER, UNDO_POSITION
+from hftd.risk.reports import UNDO_ORDER, UNDO_POSITION, UNDO_REPLACED
 
 _bucket = getattr(bucket_of_id, "py_func", bucket_of_id)
 
@@ -20,11 +20,12 @@ def take_back(segment, order_ring) -> None:
     account, undo = segment["account"][0], segment["undo"][0]
     positions, orders = segment["positions"], segment["orders"]
     if int(undo["seq"]) and int(undo["seq"]) == int(account["report_seq"]) + 1:
-        at, index, fill = int(undo["instrument"]), int(undo["order"]), int(undo["fill"])
+        at, index, orig, fill = (int(undo[name]) for name in ("instrument", "order", "orig", "fill"))
         raw = np.asarray(segment["undo"]).view(np.ndarray).view(np.uint8)
         copy_bytes_into(positions, at, raw[UNDO_POSITION : UNDO_POSITION + positions.dtype.itemsize])
-        if index:
-            copy_bytes_into(orders, index, raw[UNDO_ORDER : UNDO_ORDER + orders.dtype.itemsize])
+        for row, image in ((index, UNDO_ORDER), (orig, UNDO_REPLACED)):
+            if row:
+                copy_bytes_into(orders, row, raw[image : image + orders.dtype.itemsize])
         if fill:
             row = segment["fills"][fill - 1]
             row["match"], row["cl_ord_id"] = 0, 0

@@ -31,7 +31,7 @@ LIVE, PARTIALLY_FILLED, PENDING_CANCEL, LOST = (
 )  # fmt: skip
 SEQUENCE = 0xFFFFFFFF
 POSITION_BYTES, ORDER_BYTES = position_dtype.itemsize, risk_order_dtype.itemsize
-UNDO_POSITION, UNDO_ORDER = offset_of(undo_dtype, "position"), offset_of(undo_dtype, "before")
+UNDO_POSITION, UNDO_ORDER, UNDO_REPLACED = (offset_of(undo_dtype, name) for name in ("position", "before", "replaced"))
 
 
 @leaf
@@ -69,10 +69,14 @@ def seen_before(fills, undo, match, cl_ord_id):
 @leaf
 def keep(undo, seq, instrument, position, index, rows):
     """Keep what report `seq` may change, as it is: `rebuild` puts it back where the process died in the middle."""
-    undo.instrument, undo.order, undo.fill = instrument, index, 0
+    undo.instrument, undo.order, undo.fill, undo.orig = instrument, index, 0, 0
     copy_bytes(address_of(undo) + UNDO_POSITION, address_of(position), POSITION_BYTES)
     if index != 0:
         copy_bytes(address_of(undo) + UNDO_ORDER, rows.base + index * ORDER_BYTES, ORDER_BYTES)
+        orig = row(rows, index, risk_order_dtype).orig + 0
+        if orig != 0:
+            undo.orig = orig
+            copy_bytes(address_of(undo) + UNDO_REPLACED, rows.base + orig * ORDER_BYTES, ORDER_BYTES)
     fence_release()
     undo.seq = seq
     fence_release()
@@ -85,11 +89,13 @@ def adopt(pool, rows, buckets, account, position, exposure, strategies, report):
     if index == 0:
         return 0
     order = row(rows, index, risk_order_dtype)
-    order.id, order.px, order.instrument = report.cl_ord_id, report.px, report.instrument
+    order.px, order.instrument = report.px, report.instrument
     order.side, order.strategy = report.flags & REPORT_SELL, strategy_of(report.cl_ord_id) & (STRATEGIES_MAX - 1)
     order.hold_qty = order.qty = order.executed = order.orig = order.successor = order.depth = 0
     order.hold_cash = 0
     order.marked = 0                              # not told: what may not grow into a short sale is the safe guess
+    fence_release()                               # a row without an id is free: whoever dies here has adopted nothing
+    order.id = report.cl_ord_id
     link_order(rows, buckets, exposure, index)
     count_open(account, position, row(strategies, order.strategy, strategy_row_dtype), 1)
     return index

@@ -312,12 +312,13 @@ def set_limits(row, risk, own: dict, clock, tick: int = 1) -> None:
 
 
 def resume_at(handle, segment, seq: int) -> bool:
-    """Move a consumer that just joined back to record `seq`; False (and it stays) where that record was overwritten."""
+    """Move a consumer that just joined to record `seq`; False (and it stays) where that record was overwritten.
+
+    Back, or on: a predecessor that died after it had applied records and before it had given them back (`done`, once a batch).
+    """
     control, slots = segment["control"][0], segment["slots"]
     tail, capacity = int(control["tail"]), segment.parts["slots"].count
-    if seq >= int(handle["next"]):
-        return seq == int(handle["next"])
-    if tail - seq > capacity or int(slots["seq"][seq % capacity]) != seq + 1:
+    if seq < int(handle["next"]) and (tail - seq > capacity or int(slots["seq"][seq % capacity]) != seq + 1):
         return False
     control["consumers"][PLACE_RISK]["head"] = seq
     handle["next"] = seq
