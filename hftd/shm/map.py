@@ -132,9 +132,12 @@ def create(config: Config, epoch: int, progress: Callable[[str], None] | None = 
 
 
 def attach(instance: str, read_only: bool = True) -> tuple[Config, Memory]:
-    """Attach to a running instance; its configuration comes from its own memory. Raises SegmentError where there is none."""
+    """Attach to a running instance; its configuration comes from its own memory. Raises SegmentError where there is none (yet)."""
     first = segment.attach(segment.full_name(instance, "control"), control.parts(), read_only)
-    config = from_json(bytes(first["config"]).rstrip(b"\0").decode())
+    try:
+        config = from_json(bytes(first["config"]).rstrip(b"\0").decode())
+    except ValueError:                                # `create` writes it when every segment is there
+        raise segment.SegmentError(f"instance {instance!r} is being started; try again in a moment") from None
     opened = {"control": first}
     for name, parts in segments(config).items():
         if name != "control":
