@@ -3,6 +3,7 @@
     positions    by instrument, as this strategy's reports tell it; they outlive a restart of the strategy
     params       the values its parameters have, in the order of the file's `params`
     state        the first bytes are the file's `state` record; the layout is the file's
+    undo         the position that a report changes, as it was before: a crash in its middle is taken back
     user         the strategy's own counters
     counters     of the host around it
     histograms   see HISTOGRAMS
@@ -46,6 +47,13 @@ strategy_counters_dtype = counters("strategy", [
     ("levels_refused", "levels that found no room in the strategy's books; raise feed.levels_max"),
 ])  # fmt: skip
 
+undo_dtype = layout("strategy_undo", 256, [
+    ("seq", "i8"),                                # the report that is being applied; done when our head on ring.report says so
+    ("instrument", "i8"),
+    ("pad", ("i8", (14,))),
+    ("position", position_dtype),                 # its position row before
+])  # fmt: skip
+
 word_dtype = layout("word", 8, [("value", "i8")])
 user_counters_dtype = layout("user_counters", 128, [("values", ("i8", (16,)))])
 
@@ -54,6 +62,7 @@ def parts(config, index: int) -> list[Part]:
     """Return the parts of the segment of strategy `index`."""
     return [
         Part("positions", position_dtype, config.instruments),
+        Part("undo", undo_dtype, 1),
         Part("params", word_dtype, PARAMS_MAX),
         Part("state", word_dtype, STATE_MAX // 8),
         Part("user", user_counters_dtype, 1),

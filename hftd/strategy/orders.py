@@ -13,9 +13,10 @@ it. Where the market data is faster than the report, whoever stands at the price
 the order it is unknown (-1).
 """
 
-from hftd.core.atomics import load_acquire, store_relaxed, tsc
+from hftd.core.atomics import fence_release, load_acquire, store_relaxed, tsc
 from hftd.core.jit import hot, leaf
-from hftd.core.memory import record_at, row, span
+from hftd.core.layout import offset_of
+from hftd.core.memory import address_of, copy_bytes, record_at, row, span
 from hftd.msg.enums import (
     TERMINAL_FROM,
     TERMINAL_TO,
@@ -41,7 +42,7 @@ from hftd.msg.records import (
 from hftd.shm.control import run_dtype
 from hftd.shm.ring import claim, commit, room
 from hftd.strategy.levels import find_level, level_at
-from hftd.strategy.memory import strategy_counters_dtype
+from hftd.strategy.memory import strategy_counters_dtype, undo_dtype
 from hftd.strategy.records import book_dtype, order_row_dtype
 
 BUY, SELL = int(Side.BUY), int(Side.SELL)
@@ -72,6 +73,8 @@ D_BOOK_NOT_LIVE, D_NOT_TRADING = int(DenyReason.BOOK_NOT_LIVE), int(DenyReason.N
 _READY, _STOPPING = int(RunState.READY), int(RunState.STOPPING)
 _BOOK_LIVE = int(BookState.LIVE)
 _TRADING, _STATE_UNKNOWN = int(TradingState.TRADING), int(TradingState.UNKNOWN)
+
+_POSITION_BYTES, _UNDO_POSITION = position_dtype.itemsize, offset_of(undo_dtype, "position")
 
 QTY_MAX = 999_999
 PX_MAX = 1 << 40
@@ -407,6 +410,17 @@ def leave_open(agent, order, leaves):
             hold(agent, successor, max(successor.qty - successor.cum_qty - leaves, 0))
 
 
+@leaf
+def keep(agent, seq, instrument, position):
+    """Keep a position row as it is before report `seq` changes it (`StrategyAgent.take_back`)."""
+    undo = record_at(agent.undo_at, undo_dtype)
+    undo.instrument = instrument
+    copy_bytes(agent.undo_at + _UNDO_POSITION, address_of(position), _POSITION_BYTES)
+    fence_release()
+    undo.seq = seq
+    fence_release()
+
+
 @hot
 def apply_report(agent, report):
     """Apply one report or denial to orders and positions, and fill `agent.fill`, the view that on_report is given.
@@ -428,6 +442,8 @@ def apply_report(agent, report):
     if not known:
         store_relaxed(counters, "foreign_reports", counters.foreign_reports + 1)
 
+    if kind == X_NEW or kind == X_REPLACED or kind == X_FILL or kind == X_BROKEN:
+        keep(agent, report.seq, instrument, position)
     if kind == X_NEW or kind == X_REPLACED:
         position.orders += 1
         if known:

@@ -165,7 +165,8 @@ strategy_agent_dtype = layout("strategy_agent", 1344, [
     ("disabled", "i8"),                           # 1: reports were lost; nothing new is sent
     ("statuses", span_dtype),                     # status_dtype, by instrument: made from events, our own
     ("skip_before", "i8"),                        # records of ring.md before this one are in our copy of `session`
-    ("pad", ("i8", (19,))),
+    ("undo_at", "i8"),                            # undo_dtype in the strategy's segment
+    ("pad", ("i8", (18,))),
     ("trade", trade_dtype),
     ("fill", fill_dtype),
     ("change", change_dtype),

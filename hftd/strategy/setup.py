@@ -17,7 +17,7 @@ from hftd.core.layout import offset_of
 from hftd.core.memory import address, block, records, set_array, set_span
 from hftd.errors import HftdError
 from hftd.msg.enums import AgentState, BookState, DenyReason, LogCode, Reason, Role, TradingState
-from hftd.msg.ids import epoch_now
+from hftd.msg.ids import next_epoch
 from hftd.msg.records import status_dtype
 from hftd.shm import ring
 from hftd.shm.errlog import ROWS
@@ -82,15 +82,16 @@ class StrategyAgent(Agent):
         handle["params_at"], handle["state_at"] = segment.address("params"), segment.address("state")
         handle["states_at"] = self.states.ctypes.data
         handle["counters_at"], handle["histograms_at"] = segment.address("counters"), segment.address("histograms")
-        handle["user_at"] = segment.address("user")
+        handle["user_at"], handle["undo_at"] = segment.address("user"), segment.address("undo")
         counters = segment["counters"][0]
-        counters["epoch"] = max(epoch_now(time.time_ns()), int(counters["epoch"]) + 1)   # two starts may be close together
+        counters["epoch"] = next_epoch(time.time_ns(), int(counters["epoch"]))
         counters["starts"] += 1
         handle["index"], handle["epoch"], handle["sequence"] = self.index, int(counters["epoch"]), 0
         handle["disabled"], handle["open_orders"], handle["open_max"] = 0, 0, self.row.orders_max
         handle["timer_at"], handle["started"], handle["cut_off"], handle["calls"] = 0, 0, 0, 0
         self.set_params()
         segment["state"]["value"] = 0
+        self.take_back()
         self.forget_orders()
         self.read_clock(0)
         self.open_books()
@@ -108,6 +109,13 @@ class StrategyAgent(Agent):
         shown = np.asarray(self.segment["params"]["value"])
         shown[:] = 0
         shown[: min(len(words), PARAMS_MAX)] = words
+
+    def take_back(self) -> None:
+        """Undo the report in whose middle a predecessor died: it waits in the ring, and will be applied whole."""
+        undo, consumers = self.segment["undo"][0], self.memory["ring.report"]["control"][0]["consumers"]
+        if int(undo["seq"]) == int(consumers[self.index]["head"]) + 1:
+            self.segment["positions"][int(undo["instrument"])] = undo["position"]
+        undo["seq"] = 0
 
     def forget_orders(self) -> None:
         """Positions outlive a restart, open orders do not: risk cancels what an earlier start left open."""

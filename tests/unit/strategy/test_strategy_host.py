@@ -5,7 +5,7 @@ import pytest
 
 from hftd.feed.memory import level_dtype
 from hftd.msg.enums import AgentState, BookState, DenyReason, EventKind, ExecType, IntentKind, Reason
-from hftd.msg.ids import epoch_of
+from hftd.msg.ids import EPOCH_MASK, epoch_of, make_id, strategy_of
 from hftd.shm import ring
 from hftd.strategy.setup import StrategyAgent
 from tests.support.strategy_desk import BUY, PX, SELL, Desk
@@ -86,6 +86,15 @@ def test_a_restart_keeps_the_position_and_takes_a_new_epoch(desk):
     assert int(again.handle["epoch"]) == before + 1
     assert int(epoch_of(made)) != int(again.handle["epoch"])
     assert int(again.handle["reports"]["next"]) == 2                  # goes on after the reports it has applied
+
+
+def test_the_epoch_never_leaves_its_bits(desk):
+    """The last epoch before it begins anew (once in 194 days): an id is still this strategy's."""
+    desk.agent.segment["counters"]["epoch"] = EPOCH_MASK
+    again = StrategyAgent(desk.config, desk.memory, 0)
+    again.open()
+    assert 0 <= int(again.handle["epoch"]) < EPOCH_MASK
+    assert strategy_of(make_id(0, int(again.handle["epoch"]), 1)) == 0
 
 
 def test_lost_reports_end_trading(desk):
