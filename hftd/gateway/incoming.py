@@ -117,7 +117,7 @@ def keep_position(agent, instrument):
 def begin(agent, index):
     """Keep the images of every row that a message about row `index` may change."""
     session, rows, undo = record_at(agent.session_at, session_dtype), span(agent.table.rows), span(agent.undo)
-    session.undo_tail = agent.reports.tail
+    session.undo_tail = agent.reports.tail - agent.skip_reports
     session.undo_fills = session.fills_next
     session.undo_instrument = -1
     session.undo_broken = 0
@@ -143,12 +143,15 @@ def begin(agent, index):
 def undo_half(agent):
     """Take back what a predecessor had applied of one message when it died; that message will come again.
 
-    Returns 1 where something was taken back. Call before the indexes are rebuilt.
+    Returns 1 where something was taken back. Call before the indexes are rebuilt, and before anything is reported: what was told
+    of the message is kept in the session, since we may die as well before it has come again.
     """
     session, rows, undo = record_at(agent.session_at, session_dtype), span(agent.table.rows), span(agent.undo)
     fills = span(agent.table.fills)
     if session.undo_seq == 0 or session.undo_seq != session.next_seq:
         session.undo_seq = 0
+        if session.told_seq == session.next_seq:
+            agent.skip_next = session.told
         return 0
     for i in range(UNDO_ROWS):
         index = load32(agent.session_at + _UNDO_ROWS_AT + 4 * i)
@@ -165,6 +168,8 @@ def undo_half(agent):
     row(fills, session.undo_fills & (fills.count - 1), fill_dtype).state = 0
     session.fills_next = session.undo_fills
     agent.skip_next = max(agent.reports.tail - session.undo_tail, 0)
+    session.told, session.told_seq = agent.skip_next, session.next_seq
+    fence_release()
     session.undo_seq = 0
     return 1
 

@@ -101,7 +101,7 @@ session_dtype = layout("gateway_session", 256, [
     ("risk_dead", "i8"),                          # 1: risk is silent; nothing new is sent
     ("disabled", "i8"),                           # 1: the venue turned order entry off for this account
     ("undo_seq", "i8"),                           # sequenced message being applied; 0: none
-    ("undo_tail", "i8"),                          # the report ring's tail before it
+    ("undo_tail", "i8"),                          # the report ring's tail before it, less what was told of it already
     ("undo_fills", "i8"),                         # fills_next before it
     ("undo_rows", ("i4", (4,))),                  # rows whose images are kept; 0: none
     ("undo_instrument", "i8"),                    # position row whose image is kept (beyond the last: of `earlier`); -1: none
@@ -113,7 +113,9 @@ session_dtype = layout("gateway_session", 256, [
     ("earlier_doubts", "i8"),                     # executions, or breaks of some, that could be booked nowhere
     ("earlier_from", "i8"),                       # sequenced messages below this are booked already: a replay repeats them
     ("replayed_from", "i8"),                      # first sequenced message of this session that we were given; 1: all of it
-    ("pad", ("i8", (5,))),
+    ("told_seq", "i8"),                           # sequenced message that was taken back after a crash in its middle
+    ("told", "i8"),                               # reports of it that were published: they are not published again
+    ("pad", ("i8", (3,))),
 ])  # fmt: skip
 
 LINK_DOWN, LINK_CONNECTING, LINK_PARTING, LINK_REPLAY, LINK_CLEANING, LINK_UP, LINK_CLOSED = range(7)

@@ -160,6 +160,10 @@ def next_ref(agent):
 def enter_order(agent, order):
     """Send a new order. Returns its row; 0 where nothing was sent, with `agent.reason` why (0: it was seen before)."""
     table, images = agent.table, span(agent.images)
+    known = find_id(table, order.cl_ord_id)
+    if known != 0:  # first: what is in the table may be at the venue, whatever forbids it now
+        agent.reason = seen_before(agent, order, known)
+        return 0
     agent.reason = refusal(agent)
     if agent.reason == 0:
         agent.reason = bad_field(order)
@@ -172,10 +176,6 @@ def enter_order(agent, order):
     image = images.base + image_index(instrument, order.side, order.flags) * IMAGE
     if load16(image) == 0 and not make_images(agent, instrument):
         agent.reason = _UNKNOWN_INSTRUMENT
-        return 0
-    known = find_id(table, order.cl_ord_id)
-    if known != 0:
-        agent.reason = seen_before(agent, order, known)
         return 0
     index = take_order(table)
     if index == 0:
@@ -200,14 +200,14 @@ def replace_order(agent, order):
     """Send a replacement. Returns its row; 0 where nothing was sent, with `agent.reason` why (0: it was seen before)."""
     table = agent.table
     rows = span(table.rows)
+    known = find_id(table, order.cl_ord_id)
+    if known != 0:
+        agent.reason = seen_before(agent, order, known)
+        return 0
     agent.reason = refusal(agent)
     if agent.reason == 0:
         agent.reason = bad_field(order)
     if agent.reason != 0:
-        return 0
-    known = find_id(table, order.cl_ord_id)
-    if known != 0:
-        agent.reason = seen_before(agent, order, known)
         return 0
     first = find_id(table, (order.cl_ord_id & ~0xFFFFFFFF) | order.orig_seq)
     if first == 0:

@@ -257,7 +257,7 @@ class GatewayAgent(Agent):
             if not same or opened.sequence > int(state["next_seq"]):
                 state["replayed_from"] = opened.sequence
             state["next_seq"] = opened.sequence
-            handle["skip_next"] = 0
+            handle["skip_next"] = state["told_seq"] = 0
         if same and self.probed is None:
             unanswered = max(int(state["queries_sent"]) - int(state["queries_seen"]), 0)
             handle["answers_from"], handle["answers_needed"] = 0, 1 + unanswered
