@@ -47,17 +47,25 @@ def clear(config: Config, memory, by: str) -> dict[str, Any] | None:
     """
     if not by.strip():
         raise KillError("the kill switch is lifted by a named person: hftd kill --clear --by NAME")
-    known = read_latch(config)
-    if known is not None:
-        cleared = {**known, "cleared_by": by, "cleared_utc_ns": time.time_ns()}
-        replace_file(state_dir(config) / "kill.last.json", _text(cleared))
-        latch_path(config).unlink(missing_ok=True)
-        sync_directory(state_dir(config))
-    if memory is not None:
-        run = memory["control"]["run"][0]
+    run = memory["control"]["run"][0] if memory is not None else None
+    word = (int(run["kill"]), int(run["kill_by"])) if run is not None else (0, 0)
+    if run is not None:                               # before the files, which take milliseconds: who pulls from here on, stops
         run["kill"], run["kill_by"] = 0, 0
         if "risk" in memory:
             memory["risk"]["account"][0]["loss_latched"] = 0
+    known = read_latch(config)
+    try:
+        if known is not None:
+            cleared = {**known, "cleared_by": by, "cleared_utc_ns": time.time_ns()}
+            replace_file(state_dir(config) / "kill.last.json", _text(cleared))
+            latch_path(config).unlink(missing_ok=True)
+            sync_directory(state_dir(config))
+    except OSError:
+        if run is not None and not int(run["kill"]):
+            run["kill"], run["kill_by"] = word
+        raise
+    if run is not None and int(run["kill"]):          # pulled meanwhile: its latch may be the one that went
+        pull(config, memory, name_of(int(run["kill_by"])), "pulled while the switch was lifted")
     return known
 
 

@@ -64,6 +64,37 @@ def test_only_a_name_lifts_it(desk):
     assert kill.clear(desk.config, desk.memory, "bert") is None
 
 
+@pytest.mark.parametrize("at", ["replace_file", "sync_directory"])
+def test_a_pull_while_it_is_lifted_stays(desk, monkeypatch, at):
+    """Lifting writes files, which takes milliseconds: another process that pulls in between is not told "killed" for nothing."""
+    kill.pull(desk.config, desk.memory, "anna")
+    write = getattr(kill, at)
+
+    def write_late(*arguments):
+        monkeypatch.setattr(kill, at, write)
+        kill.pull(desk.config, desk.memory, "cleo")
+        write(*arguments)
+
+    monkeypatch.setattr(kill, at, write_late)
+    kill.clear(desk.config, desk.memory, "bert")
+    assert desk.reason() == DenyReason.KILLED
+    desk.run["kill"] = 0
+    assert kill.load_latch(desk.config, desk.memory) and kill.read_latch(desk.config)["by"] == "cleo"
+
+
+def test_a_latch_that_cannot_be_lifted_stays_pulled(desk, monkeypatch):
+    """A full disk: the error is told, and nothing is sent."""
+    kill.pull(desk.config, desk.memory, "anna")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kill, "replace_file", full)
+    with pytest.raises(OSError, match="No space"):
+        kill.clear(desk.config, desk.memory, "bert")
+    assert desk.reason() == DenyReason.KILLED
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"by": "x"}', '{"utc_ns": 0, "by": ""}', "\x00\x01"])
 def test_an_unreadable_latch_counts_as_pulled(desk, content):
     """Doubt is for stopping."""
