@@ -115,7 +115,8 @@ class Agent:
         self.open()
         if self.on_open is not None:
             self.on_open()
-        self.mark["state"] = int(AgentState.RUNNING)
+        if int(self.mark["state"]) == AgentState.STARTING:    # else opening found that it cannot do its part
+            self.mark["state"] = int(AgentState.RUNNING)
 
     def open_meter(self, spin: bool) -> Meter:
         """Open the hiccup meter of this agent's loop; from now on it notes pauses."""

@@ -83,7 +83,8 @@ account_dtype = layout("account", 256, [
     ("session_is", "i8"),                         # SESSION_…
     ("earlier", "i8"),                            # EARLIER_…: how the carried trades stand to the venue's replay
     ("earlier_seen", "i8"),                       # 1 + the gateway's earlier_version that was taken up; 0: none yet
-    ("pad", ("i8", (8,))),
+    ("lost", "i8"),                               # 1: reports went by unread; no new risk until the daemon is started anew
+    ("pad", ("i8", (7,))),
 ])  # fmt: skip
 
 SESSION_WHOLE, SESSION_SEVERAL, SESSION_SPANS, SESSION_BEFORE = range(4)

@@ -32,16 +32,16 @@ def take_back(segment, order_ring) -> None:
         undo["seq"] = 0
     index = int(account["entering"])
     if index:
-        tail, slots = sent_up_to(order_ring), np.asarray(order_ring["slots"]).view(np.ndarray).view(order_dtype)
+        tail, slots = written_up_to(order_ring), np.asarray(order_ring["slots"]).view(np.ndarray).view(order_dtype)
         row = orders[index]
         if int(row["id"]) and (not tail or int(slots["cl_ord_id"][(tail - 1) % len(slots)]) != int(row["id"])):
             row["id"] = 0
         account["entering"] = 0
 
 
-def sent_up_to(order_ring) -> int:
-    """Return how many orders were written, those committed and not yet published included."""
-    control, slots = order_ring["control"][0], order_ring["slots"]
+def written_up_to(segment) -> int:
+    """Return how many records were written to a ring, those committed and not yet published included."""
+    control, slots = segment["control"][0], segment["slots"]
     tail, capacity = int(control["tail"]), len(slots)
     while int(slots["seq"][tail % capacity]) == tail + 1:
         tail += 1

@@ -16,7 +16,7 @@ from hftd.risk import kill, ledger, loop
 from hftd.risk.earlier import Earlier
 from hftd.risk.handle import risk_agent_dtype
 from hftd.risk.memory import STRATEGY_DEAD, STRATEGY_NONE, STRATEGY_ON, STRATEGY_OVERRUN, cash_cap
-from hftd.risk.rebuild import rebuild, revalue, take_back
+from hftd.risk.rebuild import rebuild, revalue, take_back, written_up_to
 from hftd.shm import ring
 from hftd.shm.map import PLACE_RISK
 from hftd.shm.pool import open_pool
@@ -119,12 +119,16 @@ class RiskAgent(Agent):
         """Stand on the report ring, at the first report not yet applied as long as it is still there."""
         handle, segment = self.handle["reports"], self.memory["ring.report"]
         ring.open_consumer(handle, segment, PLACE_RISK, from_start=True)
-        if not resume_at(handle, segment, int(self.account["report_seq"])):
+        if not resume_at(handle, segment, int(self.account["report_seq"])) or int(self.account["lost"]):
             self._reports_lost()
 
     def _reports_lost(self) -> None:
-        """Reports went by unread: nobody vouches for positions any more. No new risk until the daemon is started anew."""
+        """Reports went by unread: nobody vouches for positions any more. No new risk until the daemon is started anew.
+
+        Kept in memory: a risk process that is started again, later, finds nothing missing by itself.
+        """
         self.lost = True
+        self.account["lost"] = 1
         self.handle["gate"] = int(DenyReason.NOT_READY)
         self.mark["state"] = int(AgentState.DEGRADED)
         self.ready(False)
@@ -137,7 +141,7 @@ class RiskAgent(Agent):
         ring.open_consumer(handle, segment, PLACE_RISK, from_start=True)
         if restarted:
             resume_at(handle, segment, head)
-        tail = int(segment["control"][0]["tail"])
+        tail = written_up_to(segment)             # not only what is published: a callback may have been at it
         if int(handle["next"]) < tail:
             self.catch_up[index] = tail
 

@@ -96,7 +96,11 @@ class StrategyAgent(Agent):
         self.read_clock(0)
         self.open_books()
         place = self.index
+        told = memory["ring.report"]["control"][0]["consumers"][place]
+        given_up = int(told["state"]) == ring.DETACHED
         ring.open_consumer(handle["reports"], memory["ring.report"], place, from_start=True)
+        if given_up:                              # the first turn finds it: no start brings back reports that went by
+            told["state"] = ring.DETACHED
         ring.open_consumer(handle["denials"], memory["ring.deny"], place, from_start=True)
         ring.open_producer(handle["intents"], memory[f"ring.intent.{self.index}"])
         ring.open_consumer(handle["md"], memory["ring.md"], place)

@@ -101,7 +101,8 @@ def test_reports_are_applied_once_wherever_it_dies(tmp_path, told):
     assert not wrong, f"{len(wrong)} of {len(images)}: {wrong}"
 
 
-def test_an_approved_order_is_sent_once_wherever_it_dies(tmp_path):
+@pytest.mark.parametrize("published", [True, False])
+def test_an_approved_order_is_sent_once_wherever_it_dies(tmp_path, published):
     """Orders, a replacement and a cancel in one turn: each is in the order ring exactly once, or denied, and holds accordingly."""
     desk = Desk(tmp_path)
     first = desk.intent(qty=300, px=PX - 100)
@@ -111,6 +112,8 @@ def test_an_approved_order_is_sent_once_wherever_it_dies(tmp_path):
     asked = [desk.intent(qty=200, px=PX - 300), desk.intent(kind=REPLACE, orig=first, qty=500, px=PX - 200)]
     desk.intent(kind=CANCEL, cl_ord_id=asked[0])
     asked.append(desk.intent(qty=10, side=SELL, px=PX + 100))
+    if not published:                                 # the strategy's callback still runs: they can be read, by their slots
+        desk.memory["ring.intent.0"]["control"][0]["tail"] = 1
     before = int(desk.memory["ring.order"]["control"][0]["tail"])
     watched = bytes_of(desk.memory["risk"], *RISK)
     for name in ("ring.report", "ring.order", "ring.deny", "ring.intent.0"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hftd.msg.enums import DenyReason, ExecType
+from hftd.msg.enums import AgentState, DenyReason, ExecType
 from hftd.msg.ids import make_id
 from hftd.risk import ledger
 from hftd.risk.memory import NO_ASK
@@ -146,6 +146,14 @@ def test_lost_reports_stop_new_risk(tmp_path):
     assert desk.reason() == DenyReason.NOT_READY
     assert desk.reason(kind=CANCEL, cl_ord_id=make_id(0, 1, 1)) == DenyReason.OK
     assert int(desk.agent.mark["ready"]) == 0
+    desk.report(ExecType.FILL, make_id(0, 1, 1), qty=1, venue_id=101)
+    desk.step()
+    for _ in range(2):                                # killed and started again: nothing is missing from here on, and yet
+        desk.start()
+        desk.step()
+        desk.agent.cold(1_000_000_000)
+        assert desk.reason() == DenyReason.NOT_READY
+        assert (int(desk.agent.mark["ready"]), int(desk.agent.mark["state"])) == (0, AgentState.DEGRADED)
 
 
 def test_a_report_half_applied_is_taken_back_and_applied_whole(desk):

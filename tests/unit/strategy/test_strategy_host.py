@@ -107,6 +107,18 @@ def test_lost_reports_end_trading(desk):
     assert desk.submit() == -DenyReason.STRATEGY_DISABLED
 
 
+def test_lost_reports_end_trading_for_good(desk):
+    """Killed, or restarted by its supervisor, after the gateway gave it up: what went by is still missing from its position."""
+    np.asarray(desk.memory["ring.report"]["control"])["consumers"]["state"][0, 0] = ring.DETACHED
+    for _ in range(2):
+        again = StrategyAgent(desk.config, desk.memory, 0)
+        again.prepare(True)
+        assert again.kernel()(again.handle, again.mark, again.waiting, 5) == Reason.BROKEN_INVARIANT
+        again.on_reason(int(Reason.BROKEN_INVARIANT))
+        assert int(again.handle["disabled"]) == 1
+        assert int(again.mark["state"]) == AgentState.DEGRADED
+
+
 @pytest.mark.parametrize("levels_max", [1024, 1 << 15])
 def test_books_are_copied_whatever_the_size_of_the_store(levels_max):
     """Its memory is a whole number of large pages, not of levels."""
