@@ -55,8 +55,8 @@ SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
     LogCode.RISK_SYMBOL: ("error", "instrument {instrument} is {announced} in market data, {symbol} to risk: not traded, "
                           "positions stay as risk has them; stop the daemon, compare hftd positions with the venue, start it anew",
                           ("instrument", "symbol", "announced", "")),
-    LogCode.MARKET_BREAKER: ("error", "market-wide circuit breaker, level {level}: no new risk until the venue resumes trading",
-                             ("level", "killed", "", "")),
+    LogCode.MARKET_BREAKER: ("error", "market-wide circuit breaker, level {breaker}: no new risk until the venue resumes trading",
+                             ("breaker", "killed", "", "")),
     LogCode.BUDGET_MISSED: ("warning", "rehearsal: {p50_ns} ns where the budget is {budget_ns} ns",
                             ("p50_ns", "budget_ns", "", "")),
     LogCode.CAPACITY: ("error", "a table is full", ("which", "detail", "c", "d")),
@@ -261,7 +261,7 @@ class Logs:
     def counted(self, code: int, agent: str, a: int, b: int, utc_ns: int, times: int, total: int) -> None:
         """Write that an error of the error log was counted `times` times more, `total` in all."""
         level, name, sentence, facts = told_of_error(code, a, b, self.symbols)
-        self.say(level, agent, sentence, utc_ns, kind=name, code=name, **facts, times=times, total=total)
+        self.say(level, agent, sentence, utc_ns, kind=name, **{**facts, "code": name, "times": times, "total": total})
 
     def report(self, record, utc_ns: int, denied: bool) -> None:
         """Write a report or denial (report_dtype) at its level: fills info, refusals warning, the rest debug."""

@@ -133,6 +133,15 @@ def test_a_counted_gap_tells_the_message_that_is_missing(log):
     assert (line["times"], line["total"]) == (2, 5)
 
 
+@pytest.mark.parametrize("code", [code for code in LogCode if code])
+def test_every_code_can_be_told_as_a_record_and_as_a_counted_error(log, code):
+    """No fact of a sentence has a name of the line's own: the recorder would die of it, and the daemon of the recorder."""
+    log.coded(int(code), "gateway", [1, 2, 3, 4], 1)
+    log.counted(int(code), "gateway", 1, 2, 1, times=7, total=9)
+    line = log.read()[-1]
+    assert (line["code"], line["times"], line["total"]) == (code.name, 7, 9)
+
+
 def test_an_unknown_error_is_told_not_raised(log):
     """As unknown log codes are."""
     log.counted(99, "feed", 1, 2, 1, times=1, total=1)
