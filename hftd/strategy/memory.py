@@ -3,7 +3,7 @@
     positions    by instrument, as this strategy's reports tell it; they outlive a restart of the strategy
     params       the values its parameters have, in the order of the file's `params`
     state        the first bytes are the file's `state` record; the layout is the file's
-    undo         the position that a report changes, as it was before: a crash in its middle is taken back
+    undo         the sums that a report changes, as they were before: a crash in its middle is taken back
     user         the strategy's own counters
     counters     of the host around it
     histograms   see HISTOGRAMS
@@ -47,12 +47,17 @@ strategy_counters_dtype = counters("strategy", [
     ("levels_refused", "levels that found no room in the strategy's books; raise feed.levels_max"),
 ])  # fmt: skip
 
-undo_dtype = layout("strategy_undo", 256, [
+undo_dtype = layout("strategy_undo", 128, [
     ("seq", "i8"),                                # the report that is being applied; done when our head on ring.report says so
-    ("instrument", "i8"),
-    ("pad", ("i8", (14,))),
-    ("position", position_dtype),                 # its position row before
+    ("orders", "i8"),                             # of its position row, before: of a NEW, REPLACED
+    ("fills", "i8"),                              # the same, of a FILL, BROKEN
+    ("pad", ("i8", (5,))),
+    ("sums", ("i8", (4,))),                       # and SUMS_KEPT
+    ("pad1", ("i8", (4,))),
 ])  # fmt: skip
+
+SUMS_KEPT = ("bought_qty", "sold_qty", "bought_cash", "sold_cash")
+assert position_dtype.names[: len(SUMS_KEPT)] == SUMS_KEPT
 
 word_dtype = layout("word", 8, [("value", "i8")])
 user_counters_dtype = layout("user_counters", 128, [("values", ("i8", (16,)))])

@@ -42,7 +42,7 @@ from hftd.msg.records import (
 from hftd.shm.control import run_dtype
 from hftd.shm.ring import claim, commit, room
 from hftd.strategy.levels import find_level, level_at
-from hftd.strategy.memory import strategy_counters_dtype, undo_dtype
+from hftd.strategy.memory import SUMS_KEPT, strategy_counters_dtype, undo_dtype
 from hftd.strategy.records import book_dtype, order_row_dtype
 
 BUY, SELL = int(Side.BUY), int(Side.SELL)
@@ -74,7 +74,7 @@ _READY, _STOPPING = int(RunState.READY), int(RunState.STOPPING)
 _BOOK_LIVE = int(BookState.LIVE)
 _TRADING, _STATE_UNKNOWN = int(TradingState.TRADING), int(TradingState.UNKNOWN)
 
-_POSITION_BYTES, _UNDO_POSITION = position_dtype.itemsize, offset_of(undo_dtype, "position")
+_UNDO_SUMS, _SUMS_BYTES = offset_of(undo_dtype, "sums"), 8 * len(SUMS_KEPT)
 
 QTY_MAX = 999_999
 PX_MAX = 1 << 40
@@ -411,11 +411,21 @@ def leave_open(agent, order, leaves):
 
 
 @leaf
-def keep(agent, seq, instrument, position):
-    """Keep a position row as it is before report `seq` changes it (`StrategyAgent.take_back`)."""
+def keep_fill(agent, seq, position):
+    """Keep what execution report `seq` changes in a position row (`StrategyAgent.take_back`)."""
     undo = record_at(agent.undo_at, undo_dtype)
-    undo.instrument = instrument
-    copy_bytes(agent.undo_at + _UNDO_POSITION, address_of(position), _POSITION_BYTES)
+    copy_bytes(agent.undo_at + _UNDO_SUMS, address_of(position), _SUMS_BYTES)
+    undo.fills = position.fills
+    fence_release()
+    undo.seq = seq
+    fence_release()
+
+
+@leaf
+def keep_order(agent, seq, position):
+    """Keep what the report of an accepted order changes in a position row."""
+    undo = record_at(agent.undo_at, undo_dtype)
+    undo.orders = position.orders
     fence_release()
     undo.seq = seq
     fence_release()
@@ -442,9 +452,8 @@ def apply_report(agent, report):
     if not known:
         store_relaxed(counters, "foreign_reports", counters.foreign_reports + 1)
 
-    if kind == X_NEW or kind == X_REPLACED or kind == X_FILL or kind == X_BROKEN:
-        keep(agent, report.seq, instrument, position)
     if kind == X_NEW or kind == X_REPLACED:
+        keep_order(agent, report.seq, position)
         position.orders += 1
         if known:
             orig_id = order.orig_id
@@ -466,6 +475,7 @@ def apply_report(agent, report):
                 order.shown = 1                   # the market data was faster than the report
                 order.ahead_qty, order.ahead_ref = max(level_qty(book, side, px) - leaves, 0), venue_id
     elif kind == X_FILL:
+        keep_fill(agent, report.seq, position)
         position.fills += 1
         position.last_fill_px = px
         if side == BUY:
@@ -507,6 +517,7 @@ def apply_report(agent, report):
         if known and order.status == PENDING_CANCEL:
             order.status = settled(order)
     elif kind == X_BROKEN:
+        keep_fill(agent, report.seq, position)
         position.broken += 1
         position.fills -= 1
         if side == BUY:

@@ -16,13 +16,13 @@ from hftd.core.agent import Agent
 from hftd.core.layout import offset_of
 from hftd.core.memory import address, block, records, set_array, set_span
 from hftd.errors import HftdError
-from hftd.msg.enums import AgentState, BookState, DenyReason, LogCode, Reason, Role, TradingState
+from hftd.msg.enums import AgentState, BookState, DenyReason, ExecType, LogCode, Reason, Role, TradingState
 from hftd.msg.ids import next_epoch
-from hftd.msg.records import status_dtype
+from hftd.msg.records import report_dtype, status_dtype
 from hftd.shm import ring
 from hftd.shm.errlog import ROWS
 from hftd.strategy.levels import LEVEL, make_room, open_arena
-from hftd.strategy.memory import PARAMS_MAX
+from hftd.strategy.memory import PARAMS_MAX, SUMS_KEPT
 from hftd.strategy.params import symbol_word
 from hftd.strategy.program import Program, load_row
 from hftd.strategy.records import book_dtype, level_dtype, order_row_dtype, side_dtype, strategy_agent_dtype
@@ -116,9 +116,18 @@ class StrategyAgent(Agent):
 
     def take_back(self) -> None:
         """Undo the report in whose middle a predecessor died: it waits in the ring, and will be applied whole."""
-        undo, consumers = self.segment["undo"][0], self.memory["ring.report"]["control"][0]["consumers"]
-        if int(undo["seq"]) == int(consumers[self.index]["head"]) + 1:
-            self.segment["positions"][int(undo["instrument"])] = undo["position"]
+        undo, told = self.segment["undo"][0], self.memory["ring.report"]
+        head = int(told["control"][0]["consumers"][self.index]["head"])
+        if int(undo["seq"]) == head + 1:
+            slots = np.asarray(told["slots"]).view(np.ndarray).view(report_dtype)
+            report = slots[head % len(slots)]
+            row = self.segment["positions"][int(report["instrument"])]
+            if int(report["exec_type"]) in (ExecType.NEW, ExecType.REPLACED):
+                row["orders"] = undo["orders"]
+            else:
+                row["fills"] = undo["fills"]
+                for name, value in zip(SUMS_KEPT, undo["sums"], strict=True):
+                    row[name] = value
         undo["seq"] = 0
 
     def forget_orders(self) -> None:
