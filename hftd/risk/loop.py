@@ -61,7 +61,7 @@ from hftd.risk.reports import apply_report, remark
 from hftd.shm.control import STRATEGIES_MAX, run_dtype
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.pool import take_row
-from hftd.shm.ring import claim, commit, detach_slowest, done, poll, publish, room, step_over
+from hftd.shm.ring import claim, commit, detach_slowest, done, poll, publish, ready, room, step_over, take
 
 BATCH = 16
 """Intents of one strategy judged in a turn."""
@@ -379,13 +379,9 @@ def risk_turn(agent, now):
         if intents.control == 0:
             continue
         taken = 0
-        while taken < BATCH:
-            there, at = poll(intents)
-            if not there:
-                break
+        while taken < BATCH and ready(intents):
             full = not room(agent.orders, 1)
-            intent = record_at(at, intent_dtype)
-            step_over(intents)
+            intent = take(intents, intent_dtype)  # by `poll` 50 instructions more: no register is left
             kind = intent.kind + 0
             if full and (kind == CANCEL or kind == CANCEL_ALL):
                 intents.next -= 1  # a cancel waits for room, it is never refused for want of it

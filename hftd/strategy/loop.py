@@ -31,7 +31,7 @@ from hftd.msg.records import (
 )
 from hftd.msg.status import apply_session, apply_status
 from hftd.shm.histogram import histogram_dtype, record_value
-from hftd.shm.ring import detached, done, poll, publish, step_over
+from hftd.shm.ring import detached, done, poll, publish, ready, step_over, take
 from hftd.strategy.api import Context
 from hftd.strategy.levels import NO_ROOM, apply_level, clear_levels, refresh
 from hftd.strategy.memory import H_DECISION, H_ON_BOOK, strategy_counters_dtype, word_dtype
@@ -199,12 +199,8 @@ def strategy_turn(agent, now):
     books = span(agent.books)
     md = agent.md
     taken = 0
-    while taken < BATCH:
-        there, slot = poll(md)
-        if not there:
-            break
-        event = record_at(slot, market_event_dtype)
-        step_over(md)
+    while taken < BATCH and ready(md):
+        event = take(md, market_event_dtype)
         kind, index, flags = event.kind * 1, event.instrument * 1, event.flags * 1
         px, qty, ref, orders = event.px, event.qty, event.ref, event.orders * 1
         ts_recv, ts_event, t_feed, wire_seq = event.ts_recv, event.ts_event, event.t_feed * 1, event.wire_seq * 1
