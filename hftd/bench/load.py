@@ -168,7 +168,7 @@ class Bench:
         load = self.load
         per = self._messages_per()
         load["spacing"] = int(self.hz * 1024 / (rate * per)) if rate else 0
-        load["messages"] = int((rate or 20e6) * per * seconds)
+        load["messages"] = messages_of(rate, seconds, int(per))
         for word in ("ready", "ended", "sent", "busy", "elapsed", "arrived", "other_busy", "other_elapsed", "code"):
             load[word] = 0
         self.histograms.view(np.uint8)[:] = 0
@@ -250,6 +250,11 @@ def curve(what: str, seconds: float, progress: Callable[[str], None]) -> list[Po
 
     points: list[Point] = []
     return _sweep(what, wanted)
+
+
+def messages_of(rate: float, seconds: float, per: int) -> int:
+    """Return the messages of a run, `per` for each thing that is counted: a bid without its deletion would be an order too many."""
+    return int((rate or 20e6) * seconds) * per
 
 
 def why_knee(points: list[Point]) -> str:

@@ -74,6 +74,12 @@ def test_load_sweeps_and_counts(tmp_path):
             assert point["lost"] == 0 or point["stopped"], point
 
 
+def test_orders_of_a_load_have_whole_ticks():
+    """At 227,812.5 orders a second a bid went without its deletion, and its order was told as lost."""
+    assert load.messages_of(227_812.5, 1.0, 2) == 455_624
+    assert load.messages_of(0.0, 1.0, 1) == 20_000_000
+
+
 def test_the_packets_of_a_load_are_a_closed_cycle():
     """Twice through them the books are empty twice, and no counter of error moves."""
     from hftd.bench.load import Bench
