@@ -146,6 +146,22 @@ def seen_before(agent, order, index):
 
 
 @leaf
+def may_enter(agent, order):
+    """Tell whether an order or replacement may be sent, by what they have in common; else `agent.reason` says why not.
+
+    The table is asked first: what is in it may be at the venue, whatever forbids it now.
+    """
+    known = find_id(agent.table, order.cl_ord_id)
+    if known != 0:
+        agent.reason = seen_before(agent, order, known)
+        return False
+    agent.reason = refusal(agent)
+    if agent.reason == 0:
+        agent.reason = bad_field(order)
+    return agent.reason == 0
+
+
+@leaf
 def next_ref(agent):
     """Give out the next UserRefNum."""
     session = record_at(agent.session_at, session_dtype)
@@ -160,14 +176,7 @@ def next_ref(agent):
 def enter_order(agent, order):
     """Send a new order. Returns its row; 0 where nothing was sent, with `agent.reason` why (0: it was seen before)."""
     table, images = agent.table, span(agent.images)
-    known = find_id(table, order.cl_ord_id)
-    if known != 0:  # first: what is in the table may be at the venue, whatever forbids it now
-        agent.reason = seen_before(agent, order, known)
-        return 0
-    agent.reason = refusal(agent)
-    if agent.reason == 0:
-        agent.reason = bad_field(order)
-    if agent.reason != 0:
+    if not may_enter(agent, order):
         return 0
     instrument = order.instrument * 1
     if instrument >= span(agent.instruments).count:
@@ -200,14 +209,7 @@ def replace_order(agent, order):
     """Send a replacement. Returns its row; 0 where nothing was sent, with `agent.reason` why (0: it was seen before)."""
     table = agent.table
     rows = span(table.rows)
-    known = find_id(table, order.cl_ord_id)
-    if known != 0:
-        agent.reason = seen_before(agent, order, known)
-        return 0
-    agent.reason = refusal(agent)
-    if agent.reason == 0:
-        agent.reason = bad_field(order)
-    if agent.reason != 0:
+    if not may_enter(agent, order):
         return 0
     first = find_id(table, (order.cl_ord_id & ~0xFFFFFFFF) | order.orig_seq)
     if first == 0:

@@ -11,6 +11,7 @@ from hftd.msg.records import order_dtype
 from hftd.risk.memory import NO_ASK
 from hftd.risk.orders import bucket_of_id
 from hftd.risk.reports import UNDO_ORDER, UNDO_POSITION, UNDO_REPLACED
+from hftd.shm import ring
 
 _bucket = getattr(bucket_of_id, "py_func", bucket_of_id)
 
@@ -32,20 +33,11 @@ def take_back(segment, order_ring) -> None:
         undo["seq"] = 0
     index = int(account["entering"])
     if index:
-        tail, slots = written_up_to(order_ring), np.asarray(order_ring["slots"]).view(np.ndarray).view(order_dtype)
+        tail, slots = ring.written_up_to(order_ring), np.asarray(order_ring["slots"]).view(np.ndarray).view(order_dtype)
         row = orders[index]
         if int(row["id"]) and (not tail or int(slots["cl_ord_id"][(tail - 1) % len(slots)]) != int(row["id"])):
             row["id"] = 0
         account["entering"] = 0
-
-
-def written_up_to(segment) -> int:
-    """Return how many records were written to a ring, those committed and not yet published included."""
-    control, slots = segment["control"][0], segment["slots"]
-    tail, capacity = int(control["tail"]), len(slots)
-    while int(slots["seq"][tail % capacity]) == tail + 1:
-        tail += 1
-    return tail
 
 
 def copy_bytes_into(table, index: int, image) -> None:

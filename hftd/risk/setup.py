@@ -16,7 +16,7 @@ from hftd.risk import kill, ledger, loop
 from hftd.risk.earlier import Earlier
 from hftd.risk.handle import risk_agent_dtype
 from hftd.risk.memory import STRATEGY_DEAD, STRATEGY_NONE, STRATEGY_ON, STRATEGY_OVERRUN, cash_cap
-from hftd.risk.rebuild import rebuild, revalue, take_back, written_up_to
+from hftd.risk.rebuild import rebuild, revalue, take_back
 from hftd.shm import ring
 from hftd.shm.map import PLACE_RISK
 from hftd.shm.pool import open_pool
@@ -141,7 +141,7 @@ class RiskAgent(Agent):
         ring.open_consumer(handle, segment, PLACE_RISK, from_start=True)
         if restarted:
             resume_at(handle, segment, head)
-        tail = written_up_to(segment)             # not only what is published: a callback may have been at it
+        tail = ring.written_up_to(segment)        # not only what is published: a callback may have been at it
         if int(handle["next"]) < tail:
             self.catch_up[index] = tail
 

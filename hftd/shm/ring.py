@@ -275,13 +275,17 @@ def parts(capacity: int) -> list[Part]:
     return [Part("control", ring_dtype, 1), Part("slots", log_dtype, capacity)]
 
 
+def written_up_to(segment: Segment) -> int:
+    """Return how many records were written, those committed and not yet published included."""
+    tail, seqs = int(segment["control"][0]["tail"]), segment["slots"]["seq"]
+    while int(seqs[tail % len(seqs)]) == tail + 1:
+        tail += 1
+    return tail
+
+
 def open_producer(handle, segment: Segment) -> None:
     """Fill a producer_dtype record for the (only) producer of `segment`; takes up where a dead one left off."""
-    control, slots = segment["control"][0], segment["slots"]
-    capacity = segment.parts["slots"].count
-    tail = int(control["tail"])
-    while int(slots["seq"][tail % capacity]) == tail + 1:
-        tail += 1
+    control, capacity, tail = segment["control"][0], segment.parts["slots"].count, written_up_to(segment)
     control["capacity"], control["tail"] = capacity, tail
     handle["slots"]["base"], handle["slots"]["count"] = segment.address("slots"), capacity
     handle["mask"], handle["tail"], handle["limit"] = capacity - 1, tail, tail

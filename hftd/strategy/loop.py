@@ -200,7 +200,7 @@ def strategy_turn(agent, now):
     md = agent.md
     taken = 0
     while taken < BATCH and ready(md):
-        event = take(md, market_event_dtype)
+        event = take(md, market_event_dtype)      # by `poll` 20 instructions more, as in risk's loop
         kind, index, flags = event.kind * 1, event.instrument * 1, event.flags * 1
         px, qty, ref, orders = event.px, event.qty, event.ref, event.orders * 1
         ts_recv, ts_event, t_feed, wire_seq = event.ts_recv, event.ts_event, event.t_feed * 1, event.wire_seq * 1
