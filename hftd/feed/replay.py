@@ -108,7 +108,7 @@ def book_checksum(agent):
 
 
 class Replay:
-    """A file in memory, with a feed of its own. orders_max: of the order store; 0: as the file needs."""
+    """A file in memory, with a feed of its own. orders_max: of the order store; 0: as many as one pass finds live at once."""
 
     def __init__(self, path: str | os.PathLike, orders_max: int = 0, symbols: list[str] | None = None):
         self.data, self.messages = ItchFile(path).load()
@@ -116,8 +116,13 @@ class Replay:
         self.at, self.end = self.data.ctypes.data, self.data.ctypes.data + len(self.data)
         scan = Scan()
         scan.add(self.at, len(self.data))
-        wanted = max(scan["live_peak"] + 1, 1024)
-        self.build = Build(private_tables(max(scan.locates(), 1), wanted + 1), orders_max or wanted, list(symbols or ()))
+        wanted = max(scan["live_peak"] + 1, 1024)         # as if no order were ever executed whole
+        instruments, followed = max(scan.locates(), 1), list(symbols or ())
+        self.build = Build(private_tables(instruments, wanted + 1), orders_max or wanted, followed)
+        if not orders_max:
+            self.books()
+            orders, levels = (max(int(self.build.counters[name]), 1) for name in ("orders_peak", "levels_peak"))
+            self.build = Build(private_tables(instruments, levels + 1), orders, followed)
 
     def frames(self) -> tuple[int, int]:
         """Walk the framing."""

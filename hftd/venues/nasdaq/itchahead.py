@@ -1,6 +1,6 @@
 """Looking ahead: the lines that later messages of a run will need are asked for while earlier ones are applied.
 
-Six looks at each message, STAGE messages apart, each fetching what the last one found the address of:
+Seven looks at each message. Six are STAGE messages apart, each fetching what the last one found the address of:
 
     first     its book; the slot of its reference
     second    the first order of that slot; the slots of the side it adds to
@@ -8,6 +8,7 @@ Six looks at each message, STAGE messages apart, each fetching what the last one
     fourth    the youngest order of the level it adds to; the slots where a level may go; the quote, where the top may move
     fifth     of a replacement: the level whose price it adds at
     sixth     of a replacement: the youngest order of that
+    last      when the message is next: what its turn reads first, from the second-level cache into the first
 
 What a message is, is a coin toss, so the first four do not branch on it: they choose addresses, and where there is nothing to fetch
 they ask for a line that is there already. Nothing they read is believed: a message that comes in between may change it, and then a
@@ -16,8 +17,9 @@ messages.
 
 In a long run one message is looked at for each that has its turn (`look`); groups, looked at and then applied, took a sixth longer.
 In a packet the first message should not wait for what the last one needs: GROUP messages at a time (`look_at_group`). Lines go to
-the second-level cache only, where three times as many may be under way as in the first; from there the next look, or the message's
-turn, has them in a few cycles. Looking is a call of its own: runs that do not look ahead do not pay for it.
+the second-level cache only, where three times as many may be under way as in the first; from there the next look has them in a few
+cycles. A message's turn goes through three of them one after the other, so the last look fetches those nearer. Looking is a call of
+its own: runs that do not look ahead do not pay for it.
 """
 
 from hftd.core.apart import apart
@@ -29,6 +31,7 @@ from hftd.core.memory import (
     load32,
     load64,
     prefetch_far,
+    prefetch_near,
     prefetch_write,
     record_at,
     row,
@@ -50,6 +53,8 @@ STAGE = 8
 """Messages between two looks at a message, and between the last and its turn."""
 LOOKED = 6 * STAGE
 """Messages that a message is looked at before its turn."""
+READ_AHEAD = 2048
+"""Bytes ahead of the first look that a long run itself is fetched: the processor's own prefetcher ends with each page."""
 LOOK_MASK = LOOKS - 1
 LONGEST = 2 + add_order_mpid_dtype.itemsize
 """Bytes of the longest framed message about an order."""
@@ -85,6 +90,7 @@ def look_first(t, listing, kinds, ahead, at, end):
         book_at = t.books.base + BOOK_BYTES * instrument
         prefetch_far(t.heads.base + HEAD_BYTES * slot)
         prefetch_far(book_at)
+        prefetch_far(at + READ_AHEAD)
         ahead.new_px = swap32(load32(at + NEW_PRICE_AT))
         ahead.slot = slot
         ahead.word = last_word(-px if which == 1 else px)
@@ -175,6 +181,16 @@ def look_sixth(t, ahead):
         prefetch_far(t.orders.base + RESTING_BYTES * row(t.levels, ahead.level, level_dtype).last)
 
 
+@leaf
+def look_last(t, ahead):
+    """Last look: fetch nearer what the message's turn, which is next, has to wait for."""
+    side = record_at(ahead.side_at, side_dtype)
+    prefetch_write(t.heads.base + HEAD_BYTES * ahead.slot)
+    prefetch_write(t.orders.base + RESTING_BYTES * ahead.order)
+    prefetch_write(t.levels.base + LEVEL_BYTES * ahead.level)
+    prefetch_near(t.slots.base + SLOT_BYTES * (side.start + side.count - LANES))
+
+
 @hot
 def look(agent, far, end, k):
     """Look at the message framed at `far`, number k of a long run, and again at those before it. Returns where the next one is."""
@@ -187,6 +203,7 @@ def look(agent, far, end, k):
     look_fourth(agent, t, row(looks, (k - 3 * STAGE) & LOOK_MASK, look_dtype))
     look_fifth(t, row(looks, (k - 4 * STAGE) & LOOK_MASK, look_dtype))
     look_sixth(t, row(looks, (k - 5 * STAGE) & LOOK_MASK, look_dtype))
+    look_last(t, row(looks, (k - LOOKED + 1) & LOOK_MASK, look_dtype))
     return far
 
 
