@@ -35,8 +35,8 @@ from hftd.venues.nasdaq.trading_day import day_number, day_text, trading_day
 TRADED = ("bought_qty", "sold_qty", "bought_cash", "sold_cash", "fills", "orders")
 """What carried and positions both count."""
 
-TRIES = 50
-"""How often a reader tries to see positions that no report is just changing."""
+PATIENCE_S, TOGETHER = 0.2, 32
+"""How long a reader tries to see positions that no report is changing (a dead risk may be at one for ever), so many at once."""
 
 
 class LedgerError(HftdError):
@@ -212,7 +212,8 @@ def snapshot(memory) -> dict[str, Any]:
     own = risk["limits"]["symbol"]                # market data may have forgotten a row's symbol; one never armed is its alone
     symbols = np.where(own != 0, own, memory["market"]["instruments"]["symbol"])
     account = risk["account"][0]
-    kept, positions, exposures = _still(risk)
+    until = time.monotonic() + PATIENCE_S
+    kept, positions, exposures = (_still(risk, name, until) for name in ("carried", "positions", "exposures"))
     rows = {symbol_text(row["symbol"]): {name: int(row[name]) for name in FIGURES} for row in kept[kept["symbol"] != 0]}
     moved = np.flatnonzero(np.any([positions[name] != 0 for name in TRADED], axis=0))
     for at in {*moved.tolist(), *(kept["row"][kept["row"] > 0] - 1).tolist()}:
@@ -226,16 +227,23 @@ def snapshot(memory) -> dict[str, Any]:
             "session": [session_text(account["session"]), int(account["session_is"])]}  # fmt: skip
 
 
-def _still(risk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return copies of carried, positions and exposures, taken while no report was half applied (a dead risk's may be)."""
-    account, undo = risk["account"], risk["undo"]
-    for _ in range(TRIES):
-        before = int(account["report_seq"][0]), int(undo["seq"][0])
-        kept, positions, exposures = (np.array(risk[name]) for name in ("carried", "positions", "exposures"))
-        if before[1] != before[0] + 1 and before == (int(account["report_seq"][0]), int(undo["seq"][0])):
-            break
-        time.sleep(0)
-    return kept, positions, exposures
+def _still(risk, name: str, until: float) -> np.ndarray:
+    """Return a copy of risk's table `name`, no row of it from the middle of a report; after `until` (monotonic) as it is.
+
+    A few rows at a time: a whole market takes longer to copy than busy reports leave.
+    """
+    table, account, undo = risk[name], risk["account"], risk["undo"]
+    copy = np.array(table)
+    for at in range(0, len(table), TOGETHER):
+        while True:
+            before = int(account["report_seq"][0]), int(undo["seq"][0])
+            copy[at : at + TOGETHER] = table[at : at + TOGETHER]
+            if before[1] != before[0] + 1 and before == (int(account["report_seq"][0]), int(undo["seq"][0])):
+                break
+            if time.monotonic() > until:
+                break
+            time.sleep(0)
+    return copy
 
 
 def net(row: dict[str, int]) -> int:

@@ -1,6 +1,8 @@
 """Positions outlive a run, midnight UTC and the day: what a day begins and ends with, and files that contradict each other."""
 
 import os
+import signal
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -45,6 +47,12 @@ def fill(of: Desk, side: int, qty: int, px: int = PX, instrument: int = 0) -> No
 def end(of: Desk) -> None:
     """What the recorder does last."""
     ledger.save(of.config, of.memory, durable=True)
+
+
+def wait_ns(ns: int) -> None:
+    until = time.monotonic_ns() + ns
+    while time.monotonic_ns() < until:
+        pass
 
 
 def marks(of: Desk, *quantities: int, instrument: int = 0) -> list[str]:
@@ -351,6 +359,31 @@ def test_positions_are_not_read_in_the_middle_of_a_report(tmp_path):
     undo, account = made.memory["risk"]["undo"][0], made.account
     undo["seq"] = int(account["report_seq"]) + 1
     assert ledger.net(ledger.snapshot(made.memory)["instruments"]["AAA"]) == 100
+
+
+def test_positions_are_read_whole_while_reports_come_faster_than_a_market_is_copied(tmp_path):
+    """Shares and cash of a row belong together, however soon one report follows another."""
+    made = desk(tmp_path, MORNING, universe={"max": 20_000})
+    fill(made, BUY, 1)
+    position, undo, account = made.memory["risk"]["positions"][0], made.memory["risk"]["undo"][0], made.account
+    child = os.fork()
+    if child == 0:
+        parent = os.getppid()
+        while os.getppid() == parent:
+            undo["seq"] = account["report_seq"] + 1
+            position["bought_qty"] += 1
+            wait_ns(10_000)
+            position["bought_cash"] += PX
+            account["report_seq"] += 1
+            wait_ns(20_000)
+        os._exit(0)
+    try:
+        seen = [ledger.snapshot(made.memory)["instruments"]["AAA"] for _ in range(20)]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert len({row["bought_qty"] for row in seen}) > 10
+    assert all(row["bought_cash"] == PX * row["bought_qty"] for row in seen)
 
 
 def test_the_command_shows_and_saves_a_running_and_a_stopped_instance(tmp_path, capsys):
