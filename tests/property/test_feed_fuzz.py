@@ -15,23 +15,24 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 from hftd.core.jit import CHECKED
-from tests.support.interpreted import ROOT, is_child
+from tests.support.beforehand import ROOT, Beforehand
+from tests.support.interpreted import is_child
 
-IN_CHILD = os.environ.get("HFTD_FUZZ_CHILD", "")
-"""In the child: a file for the input at hand."""
+IN_CHILD = "HFTD_FUZZ_CHILD" in os.environ
 
 DEEP = st.lists(st.binary(min_size=1, max_size=64), min_size=1, max_size=12).map(b"".join)
 
 
-@pytest.mark.skipif(bool(IN_CHILD) or is_child(), reason="this is the child")
+CHILD = Beforehand([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", __file__],
+                   HFTD_CHECKED="1", HFTD_TEST_CHILD="1", HFTD_FUZZ_CHILD="1")  # fmt: skip
+
+
+@pytest.mark.beforehand(CHILD)
+@pytest.mark.skipif(is_child(), reason="this is the child")
 @pytest.mark.timeout(300)
-def test_hostile_data_with_index_checking(tmp_path):
-    at_hand = tmp_path / "input"
-    env = {**os.environ, "HFTD_CHECKED": "1", "HFTD_FUZZ_CHILD": str(at_hand)}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x", __file__]
-    child = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=290)
-    last = at_hand.read_text() if at_hand.exists() else "none"
-    assert child.returncode == 0, f"{child.returncode}: input {last}\n{child.stdout[-6000:]}{child.stderr[-2000:]}"
+def test_hostile_data_with_index_checking():
+    child = CHILD.result(290)
+    assert child.returncode == 0, f"{child.returncode}: input {CHILD.scratch}\n{child.stdout[-6000:]}{child.stderr[-2000:]}"
     assert "2 passed" in child.stdout
 
 
@@ -47,7 +48,7 @@ print("not so far")
 """
 
 
-@pytest.mark.skipif(bool(IN_CHILD) or is_child(), reason="this is the child")
+@pytest.mark.skipif(is_child(), reason="this is the child")
 def test_a_byte_read_beyond_the_end_ends_the_process():
     """So that the run above could have failed."""
     child = subprocess.run([sys.executable, "-c", BEYOND], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -72,7 +73,7 @@ def test_target(targets, name):
     @given(DEEP)
     def go(data):
         nonlocal done
-        Path(IN_CHILD).write_text(f"{name} {data.hex()}")
+        Path(os.environ[Beforehand.SCRATCH]).write_text(f"{name} {data.hex()}")
         done += targets[name].run(data)
 
     go()

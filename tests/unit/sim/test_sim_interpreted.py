@@ -10,9 +10,11 @@ import pytest
 from hftd.sim.exchange import Exchange
 from hftd.sim.options import Options
 from tests.support.data import ROOT
-from tests.support.interpreted import is_child, run_interpreted
+from tests.support.interpreted import interpreted, is_child, passes
 from tests.support.sim_desk import framed, play
 
+ORDERS, RANDOM_DAY = ROOT / "tests" / "unit" / "sim" / "test_sim_orders.py", ROOT / "tests" / "property" / "test_matching_twin.py"
+CHILD = interpreted(ORDERS, str(RANDOM_DAY), HFTD_CHECKED="1")
 DAY = {"fast": True, "messages": 1500, "symbols": 1, "seed": 3}
 
 pytestmark = pytest.mark.skipif(is_child(), reason="the interpreted child starts no other")
@@ -23,10 +25,9 @@ def digest() -> str:
     return hashlib.sha256(framed(play(Exchange(Options(**DAY))))).hexdigest()
 
 
-def test_orders_and_a_random_day_pass_interpreted_with_every_index_checked(monkeypatch):
-    monkeypatch.setenv("HFTD_CHECKED", "1")
-    here = ROOT / "tests"
-    run_interpreted(here / "unit" / "sim" / "test_sim_orders.py", str(here / "property" / "test_matching_twin.py"))
+@pytest.mark.beforehand(CHILD)
+def test_orders_and_a_random_day_pass_interpreted_with_every_index_checked():
+    passes(CHILD)
 
 
 def test_synthetic_day_is_the_same_bytes_interpreted():
