@@ -2,7 +2,7 @@
 
     book.sides[side] ─▶ slots: [ px, level | px, level | … | px, level ]      sorted, the best at the end, asks negated
                                                │
-                levels: [ px, total, orders, oldest ──▶ order ◀──▶ order ◀──▶ order ── youngest ]
+                levels: [ px, total, orders, youngest ──▶ order ◀──▶ order ◀──▶ order ]                   the oldest at the end
 
 One code path serves both sides: an ask's price is negated in its level, so that better is always greater and the best is always
 last. An order carries the row of its level, so executions, cancels and deletes search nothing; only a new price does, from the best
@@ -12,8 +12,8 @@ halving. Each block of entries therefore has LANES of the lowest price below it 
 
     block:   | LANES × lowest price | start: worst … best | free | LANES spare |
 
-An order that leaves writes to both its neighbours, without asking whether it has any: row 0 of the orders takes the writes that
-concern no order. Nothing waits for those writes, wherever in memory they go.
+An order that leaves writes to both neighbours, without asking whether it has any: the level stands in the place of a younger one,
+and row 0 of the orders takes the writes that concern no order. Nothing waits for those writes, wherever in memory they go.
 
 Storage is fixed: orders, levels and side arrays come from pools made at start. A side that outgrows its block takes one twice as
 large and gives the old one back to its size class. A full pool refuses the order: counted by the caller, and the book is STALE.
@@ -29,15 +29,15 @@ from collections import namedtuple
 
 from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
-from hftd.core.layout import layout
+from hftd.core.layout import layout, offset_of
 from hftd.core.libc import memmove
-from hftd.core.memory import load64, row, span, span_dtype, store64
+from hftd.core.memory import address_of, load64, record_at, row, span, span_dtype, store64
 from hftd.feed.memory import LANES, SIDE_ROOM, book_dtype, level_dtype, slot_dtype
 from hftd.feed.moves import count_above, move_slots
 from hftd.feed.orders import enter_order, find_order, head_dtype, leave_order, resting_dtype
 from hftd.shm.pool import give_row, pool_dtype, reset_arena, take_row
 
-SLOT_BYTES = slot_dtype.itemsize
+SLOT_BYTES, RESTING_BYTES = slot_dtype.itemsize, resting_dtype.itemsize
 LOWEST = -(1 << 31)
 LOW = 2 * LANES
 """Slots of the lowest price that all empty sides share: looking ahead reads as many below a best slot."""
@@ -56,6 +56,8 @@ engine_dtype = layout("engine", 256, [
     ("newest", "i8"),                             # the greatest reference added so far
     ("pad", ("i8", (5,))),
 ])  # fmt: skip
+
+assert offset_of(level_dtype, "last") == offset_of(resting_dtype, "prev")  # a level stands where there is no younger order
 
 Tables = namedtuple("Tables", "heads orders levels slots books mask")
 """The engine's spans in registers: lift them once, above the loop."""
@@ -124,7 +126,6 @@ def open_level(engine, t, side, place, px, instrument, which):
     level = row(t.levels, index, level_dtype)
     level.px = px
     level.qty = 0
-    level.next = 0
     level.last = 0
     level.orders = 0
     level.instrument = instrument
@@ -226,7 +227,6 @@ def add_order(engine, t, instrument, which, ref, qty, px, mpid):
     order.prev = older
     order.mpid = mpid
     row(t.orders, older, resting_dtype).next = index
-    level.next = index if older == 0 else level.next
     level.last = index
     level.qty += qty
     level.orders += 1
@@ -251,9 +251,7 @@ def remove_order(engine, t, index):
     level.qty -= order.qty
     older, younger = order.prev * 1, order.next * 1
     row(t.orders, older, resting_dtype).next = younger  # row 0 takes what concerns no order
-    row(t.orders, younger, resting_dtype).prev = older
-    level.next = younger if older == 0 else level.next
-    level.last = older if younger == 0 else level.last
+    record_at(address_of(level) if younger == 0 else t.orders.base + RESTING_BYTES * younger, resting_dtype).prev = older
     left = level.orders - 1
     level.orders = left
     book.orders -= 1

@@ -66,13 +66,13 @@ class Feed:
                 level = tables["levels"].rows[int(handle)]
                 assert int(level["px"]) == int(px) and int(level["side"]) == which
                 assert int(level["instrument"]) == instrument
-                queue, index, before = [], int(level["next"]), 0
+                queue, index, younger = [], int(level["last"]), 0
                 while index:
                     order = orders[index]
-                    assert int(order["level"]) == int(handle) and int(order["prev"]) == before and int(order["qty"]) > 0
-                    queue.append([int(order["ref"]) & ((1 << 64) - 1), int(order["qty"])])
-                    before, index = index, int(order["next"])
-                assert before == int(level["last"]) and len(queue) == int(level["orders"]) > 0
+                    assert int(order["level"]) == int(handle) and int(order["next"]) == younger and int(order["qty"]) > 0
+                    queue.insert(0, [int(order["ref"]) & ((1 << 64) - 1), int(order["qty"])])
+                    younger, index = index, int(order["prev"])
+                assert len(queue) == int(level["orders"]) > 0
                 assert sum(qty for _, qty in queue) == int(level["qty"])
                 rows.append([abs(int(level["px"])), queue])
                 live += len(queue)

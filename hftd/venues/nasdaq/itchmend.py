@@ -175,7 +175,7 @@ def empty(agent, instrument):
     begin_write(book)
     for which in range(2):
         while book.sides[which].count > 0:
-            remove_order(agent.engine, t, row(t.levels, best(book, which), level_dtype).next * 1)
+            remove_order(agent.engine, t, row(t.levels, best(book, which), level_dtype).last * 1)
     end_write(book)
     tell_void(agent, instrument)
 
