@@ -95,7 +95,7 @@ def own_tables(instruments: int, orders_max: int, prints: int) -> dict[str, tupl
 
 def heads_for(orders_max: int) -> int:
     """Return the heads of chains for so many orders: a power of two."""
-    return 2 << max(orders_max - 1, 1).bit_length()
+    return 4 << max(orders_max - 1, 1).bit_length()
 
 
 def shared(segment, part: str) -> Table:

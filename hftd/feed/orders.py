@@ -6,7 +6,7 @@
 References rise through the day, and most orders die young. So `slot_of` keeps neighbours in number neighbours in memory: sixteen
 fresh orders share a line of `heads`, and the pool hands out the row freed last, which is still in the cache. Each block of 2**16
 numbers is turned by a multiple of a large odd number, so that references that share their low bits (a venue that counts in steps,
-a few symbols out of a whole market) do not share a slot. A chain is as long as the live orders of one slot: with twice as many
+a few symbols out of a whole market) do not share a slot. A chain is as long as the live orders of one slot: with four times as many
 slots as orders, one or two.
 
 Only the functions below know this; `feed/book.py` would work over any other store. Turned down, for now: an array indexed by the
