@@ -36,6 +36,7 @@ from hftd.feed.memory import LANES, SIDE_ROOM, book_dtype, level_dtype, slot_dty
 from hftd.feed.moves import count_above, move_slots
 from hftd.feed.orders import enter_order, find_order, head_dtype, leave_order, resting_dtype
 from hftd.shm.pool import give_row, pool_dtype, reset_arena, take_row
+from hftd.shm.seqlock import begin_write, end_write
 
 SLOT_BYTES, RESTING_BYTES = slot_dtype.itemsize, resting_dtype.itemsize
 LOWEST = -(1 << 31)
@@ -276,7 +277,7 @@ def clear_books(engine):
         row(t.heads, index, head_dtype).order = 0
     for index in range(t.books.count):
         book = row(t.books, index, book_dtype)
-        book.version += 1 + (book.version & 1)
+        begin_write(book)
         book.orders = 0
         for which in range(2):
             side = book.sides[which]
@@ -284,7 +285,7 @@ def clear_books(engine):
             side.count = 0
             side.room = 0
             side.best = 0
-        book.version += 1
+        end_write(book)
     for size_class in range(engine.blocks.count):
         row(span(engine.blocks), size_class, block_class_dtype).free = 0
     engine.slots_fresh = LOW + LANES

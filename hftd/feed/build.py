@@ -131,6 +131,10 @@ def clear_all(agent):
     clear_books(agent.engine)
 
 
+DAY = ("volume", "hidden_volume", "broken_volume", "orders_live", "levels_live")
+"""Counters that say what the market did, as the quotes do, and not what the feed did: they begin again with the messages."""
+
+
 class Build:
     """A feed's handle (`agent`) with its memory. `symbols`: those to follow; empty: all."""
 
@@ -139,6 +143,7 @@ class Build:
         self.tables = tables
         self.symbols = symbols
         self.memory: list = []
+        self.void()
         self.own = own = private(**own_tables(tables["instruments"].count, orders_max, prints))
         self.orders = own["orders"]
         fill_kinds(own["kinds"].rows)
@@ -175,6 +180,19 @@ class Build:
         """The counters, as one record."""
         return self.tables["counters"].rows[0]
 
+    def void(self) -> None:
+        """Say of every instrument that nothing is known: no price, no state to trade in.
+
+        A feed that starts anew says so first of all: what its predecessor left looks LIVE, and making our own memory takes long.
+        """
+        self.tables["books"].rows["state"] = int(BookState.EMPTY)
+        for cells in (self.tables[name].rows for name in ("quotes", "statuses", "session")):
+            cells["version"] |= 1
+            for name in cells.dtype.names:
+                if name != "version" and not name.startswith("pad"):
+                    cells[name] = int(BookState.EMPTY) if name == "state" else 0
+            cells["version"] += 1
+
     def reset(self, state: int, keep_counters: bool = True) -> None:
         """Forget every order, sequence and what is known of instruments. state: BookState of a book once it is announced.
 
@@ -183,7 +201,9 @@ class Build:
         symbols that the venue lists no more stay taken until the daemon is started anew.
         """
         agent, tables = self.agent, self.tables
+        self.void()                                       # before the flags of instruments go: they forbid short sales, odd lots
         clear_all(agent)
+        tables["books"].rows["wire_seq"] = 0              # what a copy has goes by this number, and messages begin again
         self.own["listed"].rows[:] = np.zeros(1, listed_dtype)
         self.own["standings"].rows[:] = np.zeros(1, standing_dtype)
         self.own["prints"].rows[:] = np.zeros(1, print_dtype)
@@ -195,13 +215,6 @@ class Build:
         known = np.flatnonzero(instruments["symbol"])
         instruments["tick"], instruments["scale"], instruments["lot"] = TICK, SCALE, 100
         tables["instruments"].rows[:] = instruments
-        tables["books"].rows["state"] = int(BookState.EMPTY)
-        for cells in (tables[name].rows for name in ("quotes", "statuses", "session")):
-            cells["version"] |= 1
-            for name in cells.dtype.names:
-                if name != "version" and not name.startswith("pad"):
-                    cells[name] = int(BookState.EMPTY) if name == "state" else 0
-            cells["version"] += 1
         agent["chosen"], agent["used"] = int(bool(self.symbols)), int(known[-1]) + 1 if len(known) else 0
         agent["state"] = state
         agent["expected"] = agent["highest"] = agent["reached"] = agent["asked"] = 1
@@ -213,6 +226,8 @@ class Build:
         self.own["missed"].rows[:] = np.zeros(1, missed_dtype)
         self.own["stamps"].rows[:] = np.zeros(1, stamp_dtype)
         tables["books"].rows["lacking"] = 0
+        for name in DAY:
+            self.counters[name] = 0
         agent["free_count"] = agent["free_buffers"]["count"]
         if not keep_counters:
             self.tables["counters"].rows[:] = np.zeros(1, feed_counters_dtype)

@@ -232,7 +232,7 @@ class FeedAgent(Agent):
         counters["events"] = agent["md"]["tail"]
         if self.spin is not None and (self.spin.busy or agent["snapshot"] == SNAPSHOT_WANTED):
             self.spin.turn(now_ns)
-        heard = int(counters["packets_a"]) + int(counters["packets_b"]) > 0
+        heard = int(agent["last_heard"]) > 0           # by this process: before that it cannot know that it is behind
         self.ready(heard and not behind and int(agent["state"]) == int(BookState.LIVE))
         if not self.stopping:
             self.mark["state"] = int(AgentState.DEGRADED if behind or agent["state"] != BookState.LIVE else AgentState.RUNNING)
