@@ -32,12 +32,21 @@ DEFAULT_TICK = 100
 
 SIDES_AT = offset_of(book_dtype, "sides")
 
+TRIES, TRIES_AT_ONCE, PAUSE_S = 6000, 1000, 0.001
+"""Looks at what the feed may be writing, how many of them in a row, and what is waited before each other: 5 s in all. A feed
+that writes is done in no time; one that died at it is started again, and makes its memory before it makes books anew."""
+
 CLOCK_EVERY_NS = 1_000_000_000
 
 
 def large_block(config: Config) -> int:
     """Return the bytes of the levels of a strategy's own books: the one block that asks for large pages."""
     return 4 * config.feed.levels_max * LEVEL
+
+
+def wait(tries: int) -> None:
+    """Wait for the feed to be done, after so many looks."""
+    time.sleep(0 if tries < TRIES_AT_ONCE else PAUSE_S)
 
 
 class StrategyAgent(Agent):
@@ -174,10 +183,10 @@ class StrategyAgent(Agent):
     def copy_book(self, shared, index: int) -> bool:
         """Copy one book, its prints and its status, under its seqlock; False where the feed has nothing for it yet."""
         theirs, levels, slots, market = shared["books"], shared["levels"], shared["slots"], self.memory["market"]
-        for _ in range(1000):
+        for tries in range(TRIES):
             before = int(theirs["version"][index])
             if before & 1:
-                time.sleep(0)
+                wait(tries)
                 continue
             told = self.published()
             head = np.array(theirs[index : index + 1])[0]
@@ -214,12 +223,12 @@ class StrategyAgent(Agent):
     def copy_session(self) -> None:
         """Copy what concerns all instruments to our own record. Raises HftdError where the feed never left it alone."""
         cells, target = self.memory["market"]["session"], self.made["session"]
-        for _ in range(1000):
+        for tries in range(TRIES):
             before = int(cells["version"][0])
             target[:] = np.array(cells)
             if before & 1 == 0 and int(cells["version"][0]) == before:
                 return
-            time.sleep(0)
+            wait(tries)
         raise HftdError(f"strategy {self.program.name}: the feed never left what concerns all instruments alone")
 
     def fill_side(self, side, side_at, keys, quantities, counts) -> None:

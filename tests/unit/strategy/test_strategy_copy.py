@@ -1,12 +1,16 @@
 """A strategy that joins late knows what one from the start knows: books, prints, statuses, each message once."""
 
 import random
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hftd.control.supervisor import HUNG_S
+from hftd.errors import HftdError
 from hftd.feed.events import tell_void
+from hftd.feed.setup import FeedAgent
 from hftd.msg.enums import BookState, EventKind, RunState, TradingState
 from hftd.msg.records import FLAG_SNAPSHOT
 from hftd.strategy.setup import StrategyAgent
@@ -94,6 +98,17 @@ class Pair:
 
         self.late = Joiner(self.live.config, self.live.memory, 1)
         self.late.prepare(False)
+
+    def restart(self) -> None:
+        """The feed's process dies and is started again: nothing is announced, and no message is known."""
+        self.live.agent.close()
+        self.live.agent = FeedAgent(self.live.config, self.live.memory)
+        self.live.agent.prepare(False)
+
+    def recover(self) -> None:
+        """The venue's heartbeat tells the feed what it lacks, and a server sends it again."""
+        self.live.control(self.sent + 1)
+        self.live.until(lambda: self.live.expected() == self.sent + 1, step=self.live.answer, limit_s=200)
 
     def run(self, agent) -> None:
         """Let a strategy take up all there is."""
@@ -184,6 +199,57 @@ def test_a_print_behind_a_book_that_was_made_anew_counts_once(pair):
     pair.run(pair.late)
     pair.run(pair.early)
     assert int(pair.late.books["volume"][0]) == int(pair.early.books["volume"][0]) == 40
+
+
+@pytest.mark.timeout(300)
+def test_who_joins_a_feed_that_starts_anew_misses_nothing_of_what_it_says_again(pair):
+    """Books are empty, and messages begin at 1: the number that a book stood at before counts no more."""
+    pair.live.messages = day(7, 300)
+    pair.go_on(120)
+    pair.restart()
+    pair.join(lambda: None)
+    pair.recover()
+    pair.go_on(30)
+    pair.run(pair.early)
+    pair.run(pair.late)
+    assert int(pair.late.books["state"][0]) == BookState.LIVE and int(pair.late.books["events"][0]) > 60
+    assert pair.known(pair.late) == pair.known(pair.early)
+
+
+@pytest.mark.timeout(300)
+def test_who_joins_while_the_feed_is_dead_waits_for_the_next(pair, monkeypatch):
+    """It died within a change, so that its book is open: only who makes all anew can close it, and takes some milliseconds."""
+    pair.live.messages = day(8, 300)
+    pair.go_on(120)
+    pair.live.memory["books"]["books"]["version"][1] |= 1
+    pair.live.memory["market"]["session"]["version"] |= 1
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        if sum(waited) >= 1.5 and sum(waited[:-1]) < 1.5:
+            pair.restart()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    pair.join(lambda: None)
+    monkeypatch.undo()
+    assert sum(waited) < HUNG_S, "else its supervisor takes it for hung"
+    pair.recover()
+    pair.run(pair.early)
+    pair.run(pair.late)
+    assert pair.known(pair.late) == pair.known(pair.early)
+
+
+@pytest.mark.timeout(300)
+def test_a_book_that_nobody_closes_is_given_up_with_a_word(pair, monkeypatch):
+    pair.live.messages = day(9, 60)
+    pair.go_on(60)
+    pair.live.memory["books"]["books"]["version"][1] |= 1
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    with pytest.raises(HftdError, match="the feed never left the book of instrument 1 alone"):
+        pair.join(lambda: None)
+    assert 1 < sum(waited) < HUNG_S
 
 
 def copied(volume: int = 1000, wire_seq: int = 40) -> Desk:
