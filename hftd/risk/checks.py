@@ -142,7 +142,7 @@ def is_stub(bid_px, ask_px, bps):
 @leaf
 def mark_of(bid_px, ask_px, last_px, bps):
     """Price at which a position is valued: the middle of a book that says something, else the last print, else 0."""
-    if bid_px > 0 and ask_px > 0 and (last_px <= 0 or not is_stub(bid_px, ask_px, bps)):
+    if bid_px > 0 and ask_px > 0 and not is_stub(bid_px, ask_px, bps):
         return (bid_px + ask_px) >> 1
     return max(last_px, 0)
 

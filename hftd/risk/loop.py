@@ -25,7 +25,7 @@ from hftd.core.duty import duty_cycle
 from hftd.core.jit import leaf
 from hftd.core.memory import load64, record_at, row, span, store64
 from hftd.msg.check import order_check
-from hftd.msg.enums import DenyReason, ExecType, IntentKind, OrdStatus
+from hftd.msg.enums import BookState, DenyReason, ExecType, IntentKind, OrdStatus
 from hftd.msg.ids import strategy_of
 from hftd.msg.records import (
     INSTRUMENT_ROUND_LOTS,
@@ -76,6 +76,7 @@ NEW, REPLACE, CANCEL, CANCEL_ALL = (
     int(IntentKind.NEW), int(IntentKind.REPLACE), int(IntentKind.CANCEL), int(IntentKind.CANCEL_ALL),
 )  # fmt: skip
 DENIED, CANCEL_REJECTED = int(ExecType.DENIED), int(ExecType.CANCEL_REJECTED)
+RECOVERING = int(BookState.RECOVERING)
 PENDING_NEW, PENDING_CANCEL = int(OrdStatus.PENDING_NEW), int(OrdStatus.PENDING_CANCEL)
 UNKNOWN_INSTRUMENT, UNKNOWN_ORDER, NOT_OPEN, BAD_FIELD = (
     int(DenyReason.UNKNOWN_INSTRUMENT), int(DenyReason.UNKNOWN_ORDER), int(DenyReason.NOT_OPEN), int(DenyReason.BAD_FIELD),
@@ -196,7 +197,7 @@ def judge(agent, intent, place, gate, account, rows, buckets, now):
     if reason != OK:
         return reason
     mark = checks.mark_of(quote.bid_px, quote.ask_px, quote.last_px, limits.collar_bps)
-    if mark != exposure.mark_px:
+    if mark != exposure.mark_px and quote.state != RECOVERING:
         remark(account, position, exposure, mark, now)
 
     # against what we have
@@ -321,7 +322,10 @@ def cancel_wanted(agent, place, now):
 
 @leaf
 def sweep(agent, account, now):
-    """Revalue the next instrument that has a position: prices move without us. One a turn, only when there is nothing else."""
+    """Revalue the next instrument that has a position: prices move without us. One a turn, only when there is nothing else.
+
+    A book that is RECOVERING values nothing: it is told again from the morning on, or is made anew order by order.
+    """
     index = account.marked_at
     all_limits = span(agent.limits)
     account.marked_at = index + 1 if index + 1 < all_limits.count else 0
@@ -330,7 +334,7 @@ def sweep(agent, account, now):
     if position.bought_qty == 0 and position.sold_qty == 0 and exposure.carried_qty == 0:
         return
     quote = agent.quote
-    if checks.read_quote(row(span(agent.quotes), index, quote_dtype), quote):
+    if checks.read_quote(row(span(agent.quotes), index, quote_dtype), quote) and quote.state != RECOVERING:
         bps = row(all_limits, index, limits_dtype).collar_bps
         mark = checks.mark_of(quote.bid_px, quote.ask_px, quote.last_px, bps)
         remark(account, position, exposure, mark, now)

@@ -257,14 +257,18 @@ class RiskAgent(Agent):
             self.log(LogCode.CONSUMER_DETACHED, int(Role.RISK), overruns)
 
     def _look_for_breaker(self) -> None:
-        """Say that a market-wide circuit breaker fell, and pull the kill switch where the configuration wants a person to go on."""
+        """Say that a market-wide circuit breaker fell, and pull the kill switch where the configuration wants a person to go on.
+
+        A feed that is not ready may be telling the day again: a breaker from before is no new one.
+        """
         level = int(self.market["session"][0]["breaker"])
         if level > self.breaker:
             wanted = self.config.risk.on_breaker == "kill"
             if wanted:
                 kill.pull(self.config, self.memory, "breaker", f"market-wide circuit breaker, level {level}")
             self.log(LogCode.MARKET_BREAKER, level, int(wanted))
-        self.breaker = level
+        if level > self.breaker or int(self.memory["control"]["marks"][int(Role.FEED)]["ready"]):
+            self.breaker = level
 
     def _look_at_symbols(self) -> None:
         """Say which rows market data calls otherwise than risk does. The turn denies all new risk in them by itself."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hftd.msg.enums import BookState, DenyReason, ExecType, RunState, TradingState
+from hftd.msg.enums import BookState, DenyReason, ExecType, Role, RunState, TradingState
 from hftd.msg.ids import make_id
 from hftd.msg.records import (
     INSTRUMENT_ROUND_LOTS,
@@ -11,6 +11,7 @@ from hftd.msg.records import (
     INTENT_ANY_STATE,
     INTENT_SHORT,
 )
+from hftd.risk import kill
 from tests.support.risk_desk import BUY, CANCEL, CANCEL_ALL, NEW, PX, REPLACE, SELL, Desk
 
 
@@ -259,6 +260,20 @@ def test_a_breaker_pulls_the_kill_switch_where_asked(tmp_path, choice):
     assert bool(int(desk.run["kill"])) == (choice == "kill")
     latched = read_latch(desk.config)
     assert (latched and latched["by"]) == ("breaker" if choice == "kill" else None)
+
+
+def test_a_breaker_that_a_new_feed_tells_again_is_no_new_one(tmp_path):
+    """The switch that a person lifted after it stays lifted; the next breaker pulls it, and so does one of the next day."""
+    desk = Desk(tmp_path, risk={"on_breaker": "kill"})
+    feed, session = desk.memory["control"]["marks"][int(Role.FEED)], desk.memory["market"]["session"][0]
+    steps = ((1, 1, True), (0, 0, False), (0, 1, False), (1, 1, False), (1, 2, True), (1, 0, False), (1, 1, True))
+    for ready, level, pulled in steps:
+        feed["ready"], session["breaker"] = ready, level
+        desk.agent.next_look_ns = 0
+        desk.agent.cold(1)
+        assert bool(int(desk.run["kill"])) == pulled, (ready, level)
+        if pulled:
+            kill.clear(desk.config, desk.memory, "anna")
 
 
 def test_round_lots_only(desk):

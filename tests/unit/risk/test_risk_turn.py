@@ -5,7 +5,7 @@ import pytest
 
 from hftd.core import clock as clocks
 from hftd.core.memory import records
-from hftd.msg.enums import AgentState, DenyReason, ExecType, Role
+from hftd.msg.enums import AgentState, BookState, DenyReason, ExecType, Role
 from hftd.msg.ids import make_id
 from hftd.risk.memory import STRATEGY_DEAD, STRATEGY_OFF, STRATEGY_ON, STRATEGY_OVERRUN
 from hftd.risk.setup import HUNG_NS
@@ -72,6 +72,32 @@ def test_a_broken_fill_is_taken_back_out(desk):
     row = desk.position()
     assert (row["bought_qty"], row["bought_cash"], row["fills"], row["broken"]) == (0, 0, 0, 1)
     assert int(desk.account["pnl"]) == 0 and int(desk.account["held_cash"]) == 0
+
+
+def test_a_book_that_is_made_anew_values_no_position(tmp_path):
+    """A feed that starts anew goes through the prices of the day again: none of them is now."""
+    desk = Desk(tmp_path, risk={"loss_max": 1000.0})
+    desk.report(ExecType.FILL, make_id(0, 1, 1), px=PX, qty=100, side=SELL, venue_id=1)
+    desk.step(9)
+    then = PX + 20_0000
+    desk.quote(bid=then - 100, ask=then + 100, last=then, state=int(BookState.RECOVERING))
+    desk.step(9)
+    assert (int(desk.account["pnl"]), int(desk.account["loss_latched"])) == (0, 0)
+    assert desk.reason(qty=10, px=then) == DenyReason.OK, "an order that shrinks a position passes, and values nothing either"
+    desk.step(9)
+    assert (int(desk.account["pnl"]), int(desk.account["loss_latched"])) == (0, 0)
+    desk.quote(bid=PX + 4_9900, ask=PX + 5_0100)
+    desk.step(9)
+    assert int(desk.account["pnl"]) == -500_0000
+
+
+def test_stub_quotes_value_no_position(tmp_path):
+    """The book of an early morning, before the first print: what was held overnight keeps its price."""
+    desk = Desk(tmp_path, risk={"loss_max": 1000.0})
+    desk.report(ExecType.FILL, make_id(0, 1, 1), px=PX, qty=100, side=SELL, venue_id=1)
+    desk.quote(bid=100, ask=199_999_0000, last=0)
+    desk.step(9)
+    assert (int(desk.account["pnl"]), int(desk.account["loss_latched"])) == (0, 0)
 
 
 def test_an_unknown_order_keeps_its_exposure(desk):
