@@ -14,6 +14,9 @@ from hftd.core.atomics import tsc
 from hftd.core.jit import INTERPRETED, hot, leaf
 from hftd.core.layout import layout
 
+TRIES = 1000
+"""Looks at a clock that is being refreshed, each of some 100 ns: a refresh is three stores."""
+
 clock_dtype = layout("clock", 64, [
     ("tsc_origin", "i8"),                         # ticks
     ("utc_origin_ns", "i8"),                      # UTC at tsc_origin
@@ -106,12 +109,16 @@ def moved(before, after) -> int:
 
 
 def snapshot(clock) -> np.void:
-    """Return a consistent copy of a calibration that another process refreshes."""
-    while True:
+    """Return a consistent copy of a calibration that another process refreshes.
+
+    Where that process died at it nobody waits for ever: the copy then has origins of two moments, a second's drift apart.
+    """
+    for _ in range(TRIES):
         before = int(clock["version"])
         copy = clock.copy()
         if before & 1 == 0 and int(clock["version"]) == before:
-            return copy
+            break
+    return copy
 
 
 def new_clock() -> np.ndarray:

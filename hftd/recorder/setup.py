@@ -320,12 +320,7 @@ class RecorderAgent(Agent):
 
     def _clock_bytes(self) -> bytes:
         """Return the clock's calibration as it lies in memory, whole."""
-        cell = np.asarray(self.memory["control"]["clock"]).view(np.ndarray)
-        while True:
-            data = cell.tobytes()
-            version = int(cell["version"][0])
-            if version & 1 == 0 and int(np.frombuffer(data, cell.dtype)["version"][0]) == version:
-                return data
+        return clocks.snapshot(np.asarray(self.memory["control"]["clock"]).view(np.ndarray)[0]).tobytes()
 
     def _save_ledger(self, durable: bool = False) -> None:
         facts = str(ledger.snapshot(self.memory))

@@ -90,6 +90,13 @@ def test_a_refresh_keeps_the_rate_and_moves_the_origin():
     assert int(before["tsc_origin"]) != int(clock["tsc_origin"])
 
 
+def test_a_clock_whose_writer_died_at_it_stops_nobody():
+    """The recorder, who gives back the memory of a daemon that was killed, copies it too."""
+    clock = c.new_clock()[0]
+    clock["version"] += 1
+    assert int(c.snapshot(clock)["hz"]) == int(clock["hz"])
+
+
 def test_drift_is_no_step_and_a_step_shows_its_size_and_sign():
     """Ten seconds at 1 GHz; UTC, monotonic time and the counter moved against one another."""
     second = 1_000_000_000
