@@ -21,7 +21,12 @@ from tests.support.beforehand import Beforehand
 pytestmark = pytest.mark.skipif(INTERPRETED or CHECKED, reason="machine code of the production build")
 
 
-COUNT = "import dataclasses, json; from hftd.bench import instructions; print(json.dumps(dataclasses.asdict(instructions.count())))"
+COUNT = f"""
+import dataclasses, json, os, tempfile
+from hftd.bench import instructions
+os.environ["TMPDIR"] = tempfile.mkdtemp(dir=os.path.dirname(os.environ["{Beforehand.SCRATCH}"]))  # goes with it, whoever ends this
+print(json.dumps(dataclasses.asdict(instructions.count())))
+"""
 COUNTED = Beforehand([sys.executable, "-c", COUNT])
 
 

@@ -6,12 +6,13 @@
     def test_…():
         child = CHILD.result(timeout)                      as subprocess.run has it
 
-`conftest.py` begins with the children of the tests that will run: one process runs them one after the other, at the
-lowest priority, and leaves each result in a file. It ends, with the child at hand, when the run ends, however that does.
+`conftest.py` begins with the children of the tests that will run: one process runs them one after the other, at a
+low priority, and leaves each result in a file. It ends, with the child at hand, when the run ends, however that does.
 
     python -m tests.support.beforehand DIRECTORY           that process; standard input: [[command, environment], …] as JSON
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -25,6 +26,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PR_SET_PDEATHSIG = 1
+NICE = 10
+"""What else runs goes first, and yet they do not starve."""
+PATIENCE_S = 20
+"""How long a child may tidy up."""
 
 
 class Beforehand:
@@ -72,23 +77,34 @@ class Children:
             pipe.write(json.dumps([[child.command, child.env] for child in children]).encode())
 
     def end(self) -> None:
-        """End it and what it runs, and forget the results."""
+        """End it and what it runs, which may tidy up before, and forget the results."""
         if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE_S)
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        self._process.wait()
         self._directory.cleanup()
 
 
 def _run_all(directory: Path) -> None:
+    ended = False
+
     def end(number: int, frame: object) -> None:
-        shutil.rmtree(directory, ignore_errors=True)
-        os.killpg(0, signal.SIGKILL)
+        nonlocal ended
+        if not ended:                                     # the child hears of it, and the wait for it goes on
+            ended = True
+            os.killpg(0, signal.SIGTERM)
 
     signal.signal(signal.SIGTERM, end)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    os.nice(19)
+    os.nice(NICE)
     for number, (command, env) in enumerate(json.load(sys.stdin)):
         done = subprocess.run(command, cwd=ROOT, env=os.environ | env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if ended:
+            shutil.rmtree(directory, ignore_errors=True)
+            return
         part = directory / f"{number}.part"
         part.write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
         part.rename(directory / str(number))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support.beforehand import Beforehand
 
-TIMEOUT = 150
+TIMEOUT = 170
 
 
 def interpreted(folder: Path, *more: str, **env: str) -> Beforehand:
