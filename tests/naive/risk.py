@@ -237,8 +237,10 @@ class Risk:
     def mark(self, instrument: int) -> None:
         """Value the position at the middle of a book that says something, else at the last print, else as before."""
         quote = self.quotes[instrument]
+        if quote.state == BookState.RECOVERING:
+            return
         stub = quote.bid and quote.ask and (quote.ask - quote.bid) / quote.bid > 2 * self.limits.collar_bps / 10_000
-        if quote.bid and quote.ask and not (stub and quote.last):
+        if quote.bid and quote.ask and not stub:
             self.marks[instrument] = (quote.bid + quote.ask) // 2
         elif quote.last:
             self.marks[instrument] = quote.last

@@ -185,7 +185,7 @@ def one_step(pair: Pair, rng: Random, lean: float, talk: float) -> None:
         calm = rng.random() < 0.7
         bid = PX - 100 * rng.randint(1, 4) if calm else rng.choice([PX - 8_0000, 0, 100])
         ask = PX + 100 * rng.randint(1, 4) if calm else rng.choice([PX + 9_0000, 0, 199_999_0000])
-        state = BookState.LIVE if rng.random() < 0.9 else BookState.STALE
+        state = rng.choices((BookState.LIVE, BookState.STALE, BookState.RECOVERING), (90, 5, 5))[0]
         trading = TradingState.TRADING if rng.random() < 0.95 else TradingState.HALTED
         pair.quote(rng.randint(0, 2), bid, ask, rng.choice([PX, PX + 5000, 0]), int(state), int(trading))
 
