@@ -8,11 +8,10 @@ PRIVATE = 0o600
 """Mode of a file that is nobody else's."""
 
 
-def replace_file(path: Path, data: bytes, mode: int = PRIVATE, like: Path | None = None, durable: bool = True) -> None:
-    """Put `data` into a file. Raises OSError.
+def replace_file(path: Path, data: bytes, mode: int = PRIVATE, like: Path | None = None) -> None:
+    """Put `data` into a file, through to the disk, its name included. Raises OSError.
 
     mode: of the new file, less the umask. like: a file whose owner and mode it takes instead, where there is one.
-    durable: through to the disk, name included.
     """
     temporary = path.with_name(f"{path.name}.new")
     temporary.unlink(missing_ok=True)             # what a crash left, with whatever mode
@@ -23,12 +22,10 @@ def replace_file(path: Path, data: bytes, mode: int = PRIVATE, like: Path | None
                 os.fchown(file.fileno(), was.st_uid, was.st_gid)
             os.fchmod(file.fileno(), was.st_mode & 0o777)
         file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
-    if durable:
-        sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -6,16 +6,20 @@
 A file is allocated whole, mapped, and filled by plain stores from the compiled drain, so a crash of every process loses nothing
 that was stored; once a second the recorder pushes it through to the disk, so a loss of power costs a second at most. States:
 OPEN while it is written; SEALED at a clean end, cut to its length; CRASHED when found OPEN at the next start, cut behind its
-last good entry. Instruments and the clock's calibration are entries too (streams SYMBOL and CLOCK), so a file explains itself.
-Files follow on: `<instance>-<start>-<number>.journal`.
+last good entry (crashed.py). It gets its name when its header is whole: no reader ever meets half a header. Instruments and
+the clock's calibration are entries too (streams SYMBOL and CLOCK), so a file explains itself. Files follow on:
+`<instance>-<start>-<number>.journal`.
 
 `read_journal(path)` gives the entries and stops at the first bad one. It opens files in any state, a running one included.
 """
 
+import contextlib
+import errno
 import json
 import mmap
 import os
 import time
+import weakref
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from hftd.core.clock import clock_dtype
+from hftd.core.files import sync_directory
 from hftd.core.layout import layout, offset_of
 from hftd.core.memory import address
 from hftd.errors import HftdError
@@ -39,7 +44,12 @@ HEADER = 4096
 FILE_BYTES = 16 << 20
 """Size of a journal file while it is open: 209,663 entries."""
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 OPEN, SEALED, CRASHED = 1, 2, 3
+UNBORN = ".new"
+"""Ends the name of a file whose header is not whole yet."""
+
 STATES = {OPEN: "OPEN", SEALED: "SEALED", CRASHED: "CRASHED"}
 
 
@@ -75,7 +85,8 @@ journal_dtype = layout("journal", HEADER, [
     ("sealed_utc_ns", "i8"),
     ("clock", clock_dtype),                       # turns the records' ticks into UTC
     ("instance", ("u1", (32,))),
-    ("text", ("u1", (3920,))),                    # JSON: {"streams": {code: name}, "version": hftd's}
+    ("text", ("u1", (3912,))),                    # JSON: {"streams": {code: name}, "version": hftd's}
+    ("told", "i8"),                               # entries whose log lines are written
 ])  # fmt: skip
 
 
@@ -96,23 +107,36 @@ class Writer:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(epoch / 1e9))
         self.path = directory / f"{instance}-{stamp}.{epoch // 1_000_000 % 1000:03d}-{number:04d}.journal"
         self.capacity = (size - HEADER) // ENTRY
+        self._flushed = 0
+        unborn = self.path.with_name(self.path.name + UNBORN)
         try:
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            if self.path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            self._handle = os.open(unborn, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise JournalError(f"journal {self.path}: {error.strerror}") from None
+        self._close = weakref.finalize(self, os.close, self._handle)
         try:
-            os.posix_fallocate(handle, 0, size)
-            self.map = mmap.mmap(handle, size)
+            os.posix_fallocate(self._handle, 0, size)
+            self.map = mmap.mmap(self._handle, size)
+            self._begin(instance, epoch, number, clock, names)
+            self.map.flush(0, HEADER)
+            os.rename(unborn, self.path)
+            sync_directory(directory)
         except OSError as error:
-            self.path.unlink(missing_ok=True)
-            raise JournalError(f"journal {self.path}: {error.strerror}; {size >> 20} MiB are needed") from None
-        finally:
-            os.close(handle)
+            self._close()
+            for left in (unborn, self.path):      # each try would leave another
+                with contextlib.suppress(OSError):
+                    left.unlink(missing_ok=True)
+            needed = f"; {size >> 20} MiB are needed" if error.errno in NO_ROOM else ""
+            raise JournalError(f"journal {self.path}: {error.strerror}{needed}") from None
+
+    def _begin(self, instance: str, epoch: int, number: int, clock, names: dict[int, str]) -> None:
+        """Fill the header."""
         at = address(self.map)
         self.base, self.committed_at = at + HEADER, at + offset_of(journal_dtype, "entries")
         self.header = np.frombuffer(self.map, journal_dtype, 1)[0]
         self.entries = np.frombuffer(self.map, entry_dtype, self.capacity, HEADER)
-        self._flushed = 0
         text = json.dumps({"streams": {str(code): name for code, name in names.items()}}).encode()
         if len(text) > self.header["text"].size:
             text = b"{}"
@@ -125,7 +149,6 @@ class Writer:
         header["text"][: len(text)] = np.frombuffer(text, np.uint8)
         header["state"] = OPEN
         header["magic"] = MAGIC
-        self.map.flush(0, HEADER)
 
     @property
     def count(self) -> int:
@@ -141,26 +164,29 @@ class Writer:
         self.header["entries"] = number + 1
 
     def flush(self) -> None:
-        """Push what was written through to the disk."""
+        """Push what was written through to the disk. Raises OSError."""
         end = HEADER + self.count * ENTRY
         start = self._flushed & ~(mmap.PAGESIZE - 1)
         if end > self._flushed:
+            self._flushed = end                       # also where it fails: the kernel takes such pages for written
             self.map.flush(start, end - start)
             self.map.flush(0, HEADER)
-            self._flushed = end
+
+    def gone(self) -> bool:
+        """Tell whether somebody removed the file: what is written from here on would be nowhere."""
+        return os.fstat(self._handle).st_nlink == 0
 
     def seal(self) -> None:
-        """End the file: state, length, through to the disk. The mapping stays usable until the writer is dropped."""
+        """End the file: length, through to the disk, then state. The header stays mapped until the writer is dropped. Raises
+        OSError; then the file is left OPEN."""
         self.header["sealed_utc_ns"] = time.time_ns()
-        self.header["state"] = SEALED
-        end = HEADER + self.count * ENTRY
-        self.map.flush()
-        handle = os.open(self.path, os.O_RDWR)
         try:
-            os.ftruncate(handle, end)
-            os.fsync(handle)
+            os.ftruncate(self._handle, HEADER + self.count * ENTRY)
+            os.fsync(self._handle)
+            self.header["state"] = SEALED
+            self.map.flush(0, HEADER)
         finally:
-            os.close(handle)
+            self._close()
 
 
 @dataclass(frozen=True)
@@ -175,7 +201,7 @@ class Entry:
 
 
 class Reader:
-    """A journal file, read. Iterating gives entries up to the first bad one; then `problem` says what was wrong ('' if nothing)."""
+    """A journal file, read. Iterating gives entries up to the first bad one; `problem` says what is wrong with it."""
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
@@ -191,7 +217,7 @@ class Reader:
         if int(self.header["version"]) != VERSION or int(self.header["schema"]) != SCHEMA:
             raise JournalError(f"journal {path}: was written by another version, whose records look different")
         self.state = STATES.get(int(self.header["state"]), "?")
-        self.instance = bytes(self.header["instance"]).rstrip(b"\0").decode()
+        self.instance = bytes(self.header["instance"]).rstrip(b"\0").decode("utf-8", "replace")
         self.clock = self.header["clock"]
         self.problem = ""
         try:
@@ -199,60 +225,36 @@ class Reader:
         except (ValueError, KeyError):
             self.streams = {}
 
-    def __iter__(self) -> Iterator[Entry]:
+    def whole(self) -> int:
+        """Return how many entries are whole; `problem` says what is wrong with the next one, where it should be."""
         self.problem = ""
-        promised = int(self.header["entries"])
-        for number in range((len(self._data) - HEADER) // ENTRY):
-            at = HEADER + number * ENTRY
-            body = self._data[at + 4 : at + ENTRY]
-            stored = int.from_bytes(self._data[at : at + 4], "little")
-            if number >= promised and stored == 0:
-                return
-            if zlib.crc32(body) != stored:
+        promised, room = int(self.header["entries"]), (len(self._data) - HEADER) // ENTRY
+        rows, view = self.rows(room), memoryview(self._data)[HEADER:]
+        checks, codes, numbers = rows["crc"].tolist(), rows["stream"].tolist(), rows["number"].tolist()
+        for number in range(room):
+            if number >= promised and checks[number] == 0:
+                return number
+            if zlib.crc32(view[number * ENTRY + 4 : (number + 1) * ENTRY]) != checks[number]:
                 self.problem = f"entry {number}: checksum is wrong"
-                return
-            code, aux, found = (int.from_bytes(body[a:b], "little") for a, b in ((0, 2), (2, 4), (4, 12)))
-            if found != number or code >> 8 not in KINDS:
-                self.problem = f"entry {number}: says it is number {found} of stream {code:#x}"
-                return
-            stream = Stream(code >> 8)
-            yield Entry(number, stream, code & 255, aux, np.frombuffer(body[12:], KINDS[stream], 1)[0])
-        if number_short := promised - (len(self._data) - HEADER) // ENTRY:
-            if number_short > 0:
-                self.problem = f"{number_short} of {promised} entries are missing at the end"
+                return number
+            if numbers[number] != number or codes[number] >> 8 not in KINDS:
+                self.problem = f"entry {number}: says it is number {numbers[number]} of stream {codes[number]:#x}"
+                return number
+        if promised > room:
+            self.problem = f"{promised - room} of {promised} entries are missing at the end"
+        return room
+
+    def rows(self, count: int) -> np.ndarray:
+        """Return the first `count` entries as they lie in the file (entry_dtype)."""
+        return np.frombuffer(self._data, entry_dtype, count, HEADER)
+
+    def __iter__(self) -> Iterator[Entry]:
+        for row in self.rows(self.whole()):
+            stream = Stream(int(row["stream"]) >> 8)
+            record = np.frombuffer(row["record"].tobytes(), KINDS[stream], 1)[0]
+            yield Entry(int(row["number"]), stream, int(row["stream"]) & 255, int(row["aux"]), record)
 
 
 def read_journal(path: str | os.PathLike) -> Reader:
     """Return a journal file's reader; iterate it for the entries. Raises JournalError where it is no journal at all."""
     return Reader(path)
-
-
-def seal_crashed(directory: Path, instance: str) -> list[tuple[Path, int]]:
-    """Seal the files that a dead recorder of this instance left OPEN as CRASHED, behind their last good entry; return (path,
-    entries).
-
-    The caller is the only recorder of the instance (the daemon's lock).
-    """
-    sealed = []
-    for path in sorted(directory.glob(f"{instance}-*.journal")):
-        try:
-            with path.open("r+b") as file:
-                head = bytearray(file.read(HEADER))
-                if len(head) < HEADER:
-                    continue
-                header = np.frombuffer(head, journal_dtype, 1)[0]
-                if int(header["magic"]) != MAGIC or int(header["state"]) != OPEN:
-                    continue
-                if bytes(header["instance"]).rstrip(b"\0").decode() != instance:
-                    continue
-                good = sum(1 for _ in read_journal(path)) if int(header["schema"]) == SCHEMA else int(header["entries"])
-                header["entries"], header["state"], header["sealed_utc_ns"] = good, CRASHED, time.time_ns()
-                file.seek(0)
-                file.write(head)
-                file.truncate(HEADER + good * ENTRY)
-                file.flush()
-                os.fsync(file.fileno())
-                sealed.append((path, good))
-        except OSError:
-            continue
-    return sealed

@@ -6,10 +6,12 @@ from its ticks. Every line has `ts`, `level`, `agent`, `event` (the sentence) an
 
 Writing: lines are flushed to the kernel after each batch (nothing is lost when a process dies), to the disk once a second while
 there is something new, at rotation and at the end. At FILE_BYTES the file becomes `hftd.jsonl.1`, and so on up to KEPT. When the
-disk is full the lines are counted and dropped: logging never stops trading. At most BURST lines of one code in a second; then
-one line says how many were held back.
+disk is full the lines are counted and dropped: logging never stops trading. A line that was cut off, by a full disk or a death, is
+taken out, so that the next one is not lost in it; a file that somebody removed is made anew within a second. At most BURST lines
+of one code in a second; then one line says how many were held back.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from hftd.risk.ledger import symbol_text
 FILE_BYTES = 32 << 20
 KEPT = 5
 BURST = 50
+CHUNK = 1 << 16
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
@@ -94,30 +97,51 @@ WORDS_OF_EXEC = {
 
 
 class RotatingFile:
-    """A file of lines that starts anew at `size` bytes and keeps `kept` old ones. Never raises on write: `failed` counts."""
+    """A file of lines that starts anew at `size` bytes and keeps `kept` old ones. Never raises on write: `failed` counts lines that
+    are not there, `torn` bytes of a line that was cut off."""
 
     def __init__(self, path: Path, size: int = FILE_BYTES, kept: int = KEPT):
         self.path, self.size, self.kept = path, size, kept
-        self.failed = 0
+        self.failed = self.torn = 0
         self._handle = -1
         self._length = 0
-        self._dirty = False
+        self._fresh = 0                           # lines written since the last sync
         self._pending: list[bytes] = []
         self._open()
 
     def _open(self) -> None:
         try:
-            self._handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            self._length = os.fstat(self._handle).st_size
+            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError:
             self._handle = -1
+            return
+        try:
+            self._length = os.fstat(self._handle).st_size
+            self._cut()
+        except OSError:                           # not a file: there is nothing to cut
+            pass
+
+    def _cut(self) -> None:
+        """Take out the end of the file behind its last whole line."""
+        at = self._length
+        while at:
+            start = max(at - CHUNK, 0)
+            end = os.pread(self._handle, at - start, start).rfind(b"\n")
+            at = start + end + 1
+            if end >= 0 or not start:
+                break
+            at = start
+        if at < self._length:
+            os.ftruncate(self._handle, at)
+            self.torn += self._length - at
+            self._length = at
 
     def write(self, line: str) -> None:
         """Keep a line for the next `flush`."""
         self._pending.append(line.encode() + b"\n")
 
     def flush(self) -> int:
-        """Write the lines kept; return how many. Lines that cannot be written are counted and dropped."""
+        """Write the lines kept; return how many. Lines that cannot be written whole are counted and dropped."""
         count = len(self._pending)
         if not count:
             return 0
@@ -127,25 +151,40 @@ class RotatingFile:
             self._rotate()
         if self._handle < 0:
             self._open()
+        done = 0
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._handle, view) :]
+            while done < len(data):
+                done += os.write(self._handle, memoryview(data)[done:])
         except OSError:
-            self.failed += count
-            return 0
-        self._length += len(data)
-        self._dirty = True
-        return count
+            done = data.rfind(b"\n", 0, done) + 1
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._handle, self._length + done)
+        written = data.count(b"\n", 0, done)
+        self.failed += count - written
+        self._length += done
+        self._fresh += written
+        return written
 
     def sync(self) -> None:
-        """Push what was written through to the disk."""
-        if self._dirty and self._handle >= 0:
-            try:
+        """Push what was written through to the disk; begin anew where somebody removed the file, or moved it away."""
+        if self._handle < 0:
+            return
+        fresh, self._fresh = self._fresh, 0
+        try:
+            if fresh:
                 os.fdatasync(self._handle)
-                self._dirty = False
-            except OSError:
-                pass
+            now = os.fstat(self._handle)
+        except OSError:                           # the kernel takes these lines for written: they are not tried again
+            self.failed += fresh
+            return
+        try:
+            there = os.path.samestat(now, os.stat(self.path))
+        except OSError:
+            there = False
+        if not there:
+            self.failed += fresh if now.st_nlink == 0 else 0
+            os.close(self._handle)
+            self._open()
 
     def close(self) -> None:
         """Write, sync and close."""

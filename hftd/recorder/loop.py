@@ -2,11 +2,14 @@
 
 The target is memory: a mapped journal file, or private memory where there is no journal. Python looks at the new entries between
 slices (`setup.py`) and writes the log lines. A full target ends the slice with RELOAD: Python opens the next file.
+
+The order of the stores tells the next recorder what one that was killed had taken (crashed.py): entries, their count, the tap's
+counts, the ring's head last.
 """
 
 from functools import cache
 
-from hftd.core.atomics import store_release_at
+from hftd.core.atomics import store_release, store_release_at
 from hftd.core.bind import bind
 from hftd.core.duty import duty_cycle
 from hftd.core.jit import leaf
@@ -50,12 +53,14 @@ def recorder_turn(agent, now):
         if taken != 0:
             agent.next = number + taken
             store_release_at(agent.committed_at, agent.next)
-            done(consumer)
-            tap.entries += taken
+            store_release(tap, "entries", tap.entries + taken)
             work += taken
-        if consumer.lost != tap.lost:
-            counters.lost += consumer.lost - tap.lost
-            tap.lost = consumer.lost
+        lost = consumer.lost - tap.lost
+        if lost != 0:
+            store_release(tap, "lost", consumer.lost)
+            counters.lost += lost
+        if taken != 0 or lost != 0:
+            done(consumer)
     counters.entries += work
     if agent.next == agent.limit:
         return -RELOAD

@@ -21,16 +21,17 @@ from hftd.control.config import LAYOUTS, Config, log_dir
 from hftd.core import clock as clocks
 from hftd.core.agent import Agent, alive
 from hftd.core.idle import PARK, set_idle
-from hftd.core.memory import address, block, records, set_span
+from hftd.core.memory import records, set_span
 from hftd.msg.enums import AgentState, ExecType, Reason, Role
 from hftd.msg.records import INSTRUMENT_ANNOUNCED, log_dtype, report_dtype
-from hftd.recorder import journal, loop
+from hftd.recorder import crashed, loop
 from hftd.recorder.causes import Causes
-from hftd.recorder.journal import HEADER, JournalError, Stream, stream_code
+from hftd.recorder.journal import Stream, stream_code
 from hftd.recorder.logs import Logs, RotatingFile
 from hftd.recorder.loop import recorder_agent_dtype
 from hftd.recorder.metrics import Endpoint
-from hftd.recorder.taps import ENTRY, crc_tables, entry_dtype
+from hftd.recorder.taps import crc_tables, entry_dtype
+from hftd.recorder.target import Target
 from hftd.risk import ledger
 from hftd.shm import map as shared
 from hftd.shm import pauses, ring
@@ -69,19 +70,17 @@ class RecorderAgent(Agent):
         self.directory = log_dir(config)
         self.names = {shared.mark_of(role, at): name for role, at, name in shared.agents(config)} | {0: "supervisor"}
         self.symbols: dict[int, str] = {}
-        self.writer: journal.Writer | None = None
-        self.files = 0
-        self.looked = 0
+        self.target = Target(config, self.directory, memory, self.handle, self._streams(), self.symbols)
         self.endpoint: Endpoint | None = None
         self._tables = crc_tables()
-        self._scrap = block(2048 * ENTRY + HEADER, name="scrap", count=2048)
-        self._scrap_entries = np.frombuffer(self._scrap, entry_dtype, 2048, HEADER)
         self._errors_seen: dict[int, int] = {}
         self._states: dict[int, int] = {}
         fused = LAYOUTS[int(self.run["layout"])] == "fused"
         self.causes = Causes(memory, self.counters, self.clock, fused)
         self._next_second = self._next_errors = self._next_clock = 0
         self._ledger = ""
+        self._ledger_fails = False
+        self._log_failed, self._next_log_failed = 0, 0.0
         self._alone_since = 0.0
         self._closed = False
 
@@ -95,26 +94,41 @@ class RecorderAgent(Agent):
         set_idle(self.waiting, PARK, spins=0, yields=0, park_ns=PARK_NS)
         config, instance = self.config, self.config.daemon.name
         self.logs = Logs(RotatingFile(self.directory / "hftd.jsonl"), config.recorder.level, instance, self.names, self.symbol)
+        self.target.logs = self.logs
+        self.logs.held, self.logs.file.failed = int(self.counters["lines_held"]), int(self.counters["log_failed"])
+        self._log_failed = self.logs.file.failed
+        if self.logs.file.torn:
+            self.logs.say("warning", "recorder", "the log's last line was cut off: taken out", bytes=self.logs.file.torn)
         self._load_symbols()
+        left, bad = crashed.left_open(self.directory, instance) if config.recorder.journal else ([], [])
+        mine = [file for file in left if file.epoch == int(self.run["epoch"])]
+        rows = np.concatenate([np.zeros(0, entry_dtype), *(file.rows for file in mine)])
         handle = self.handle
         handle["tables_at"] = self._tables.ctypes.data
         handle["counters_at"] = self.memory["recorder"].address("counters")
         set_span(handle["taps"], self.memory["recorder"].address("taps"), self.memory["recorder"].parts["taps"].count)
         for at, (name, code) in enumerate(self._streams().items()):
             segment = self.memory[name]
-            ring.open_consumer(handle["consumers"][at], segment, PLACE_RECORDER, gating=False, from_start=True)
             self.taps[at]["stream"], self.taps[at]["capacity"] = code, segment.parts["slots"].count
-            self.taps[at]["lost"] = 0
+            crashed.resume(self.taps[at], segment["control"][0]["consumers"][PLACE_RECORDER], rows)
+            ring.open_consumer(handle["consumers"][at], segment, PLACE_RECORDER, gating=False, from_start=True)
+            handle["consumers"][at]["lost"] = int(self.taps[at]["lost"])
             handle["count"] = at + 1
-        if config.recorder.journal:
-            for path, entries in journal.seal_crashed(self.directory, instance):
-                self.logs.say("error", "recorder", "a journal was left open by a crash: sealed at its last good entry",
-                              path=str(path), entries=entries)  # fmt: skip
-        self._next_file()
+        for name in ("entries", "lost"):
+            self.counters[name] = int(self.taps[name].sum())
+        for file in mine:
+            self._tell(file.rows[file.told :])
+        self.logs.file.flush()
+        for file in left:
+            self._seal_left(file, bad)
+        for why in bad:
+            self.logs.say("error", "recorder", "a journal was left open by a crash, and cannot be sealed", why=why)
+        self.target.next_file()
         if config.recorder.metrics:
             self.endpoint = Endpoint(config, self.memory)
         self.logs.say("info", "recorder", "recorder started", layout=int(self.run["layout"]), config=config.path,
-                      journal=str(self.writer.path) if self.writer else "", agents=list(self.names.values()))  # fmt: skip
+                      journal=str(self.target.writer.path) if self.target.writer else "",
+                      agents=list(self.names.values()))  # fmt: skip
         self.logs.file.flush()
         self.ready()
 
@@ -130,57 +144,30 @@ class RecorderAgent(Agent):
             made[f"ring.log.{mark}"] = stream_code(Stream.LOG, mark)
         return made
 
-    def _next_file(self) -> None:
-        """Aim the drain at a new journal file, or at private memory where there is none."""
-        if self.writer is not None:
-            self.writer.seal()
-            self.writer = None
-        handle = self.handle
-        if self.config.recorder.journal:
-            names = {code: name for name, code in self._streams().items()}
-            try:
-                self.writer = journal.Writer(self.directory, self.config.daemon.name, int(self.run["epoch"]) or time.time_ns(),
-                                             self._free_number(), clocks.snapshot(self.clock), names)  # fmt: skip
-            except JournalError as error:
-                self.counters["journal_failed"] = int(self.counters["journal_failed"]) + 1
-                self.logs.say("error", "recorder", "no journal is written", why=str(error))
-        self.looked = 0
-        if self.writer is None:
-            at = address(self._scrap)
-            self._scrap_entries["crc"][:] = 0
-            set_span(handle["target"], at + HEADER, len(self._scrap_entries))
-            handle["committed_at"], handle["next"], handle["limit"] = at, 0, len(self._scrap_entries)
+    def _seal_left(self, file: crashed.Left, bad: list[str]) -> None:
+        """Seal a file that a dead recorder left open, and say so."""
+        try:
+            crashed.seal(file)
+        except OSError as error:
+            bad.append(f"{file.path}: {error}")
             return
-        writer = self.writer
-        self.counters["journal_files"] = int(self.counters["journal_files"]) + 1
-        set_span(handle["target"], writer.base, writer.capacity)
-        handle["committed_at"], handle["limit"] = writer.committed_at, writer.capacity
-        for at in self.symbols:
-            writer.append(stream_code(Stream.SYMBOL), at, self.memory["market"]["instruments"][at : at + 1].tobytes())
-        handle["next"] = self.looked = writer.count
-
-    def _free_number(self) -> int:
-        """Return the number of the next file: past those an earlier recorder of this run wrote."""
-        while True:
-            self.files += 1
-            epoch = int(self.run["epoch"])
-            stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(epoch / 1e9))
-            pattern = f"{self.config.daemon.name}-{stamp}.{epoch // 1_000_000 % 1000:03d}-{self.files:04d}.journal"
-            if not epoch or not (self.directory / pattern).exists():
-                return self.files
+        untold = max(file.entries - file.told, 0) if file.epoch != int(self.run["epoch"]) else 0
+        facts = {name: count for name, count in (("missing", file.missing), ("untold", untold)) if count}
+        self.logs.say("error", "recorder", "a journal was left open by a crash: sealed at its last good entry",
+                      path=str(file.path), entries=file.entries, **facts)  # fmt: skip
 
     # ------------------------------------------------------------ cold
 
     def on_reason(self, reason: int) -> None:
-        """The target is full: look at what is new in it, then begin the next."""
+        """The target is full: write the lines of what is new in it; then private memory is empty, and a file has a next one."""
         if reason == Reason.RELOAD:
             self._look()
-            self._timed(self._next_file)
+            self._count()
+            if self.target.writer is not None:
+                self._timed(self.target.next_file)
 
     def cold(self, now_ns: int) -> None:
         self._look()
-        if self.writer is None and self.looked:
-            self._reset_scrap()
         if self.endpoint is not None:
             self.endpoint.poll(now_ns)
             self.counters["scrapes"] = self.endpoint.scrapes
@@ -196,20 +183,14 @@ class RecorderAgent(Agent):
             self._each_second(now_ns)
         self._count()
 
-    def _reset_scrap(self) -> None:
-        self.counters["unjournaled"] = int(self.counters["unjournaled"]) + self.looked
-        self._scrap_entries["crc"][: self.looked] = 0
-        self.handle["next"] = self.looked = 0
-
     def _look(self) -> None:
         """Turn the new entries that people want to read into lines."""
-        end = int(self.handle["next"])
-        begin = self.looked
-        if end == begin:
-            return
-        self.looked = end
-        entries = self.writer.entries if self.writer is not None else self._scrap_entries
-        new = entries[begin:end]
+        new = self.target.new()
+        if len(new):
+            self._tell(new)
+
+    def _tell(self, new: np.ndarray) -> None:
+        """Write the lines of some entries."""
         kinds = new["stream"] >> 8
         wanted = kinds == Stream.LOG
         reports = np.flatnonzero((kinds == Stream.REPORT) | (kinds == Stream.DENY))
@@ -246,16 +227,7 @@ class RecorderAgent(Agent):
             if at in self.symbols:
                 continue
             self.symbols[at] = ledger.symbol_text(int(rows[at]["symbol"]))
-            self._append(stream_code(Stream.SYMBOL), at, rows[at : at + 1].tobytes())
-
-    def _append(self, stream: int, aux: int, record: bytes) -> None:
-        """Append an entry of our own to the journal; it never makes it full (the drain needs one free)."""
-        if self.writer is None or self.writer.count + 1 >= self.writer.capacity:
-            return
-        self.writer.append(stream, aux, record)
-        self.handle["next"] = self.writer.count
-        if self.looked == self.writer.count - 1:
-            self.looked = self.writer.count
+            self.target.append(stream_code(Stream.SYMBOL), at, rows[at : at + 1].tobytes())
 
     def _tell_errors(self) -> None:
         """Write a line for every distinct error whose count grew (hot code counts errors in shared memory, and nothing else)."""
@@ -310,27 +282,32 @@ class RecorderAgent(Agent):
             self.meter.note(begun, ended, pauses.JOURNAL)
 
     def _each_second(self, now_ns: int) -> None:
-        if self.writer is not None:
-            self._timed(self.writer.flush)
+        self._timed(lambda: self.target.each_second(now_ns))
         if now_ns >= self._next_clock:
             self._next_clock = now_ns + CLOCK_NS
-            self._append(stream_code(Stream.CLOCK), 0, self._clock_bytes())
-        self._save_ledger()
-        self.logs.file.sync()
+            self.target.append(stream_code(Stream.CLOCK), 0, self._clock_bytes())
+        self._timed(self._save_ledger)
+        self._timed(self.logs.file.sync)
 
     def _clock_bytes(self) -> bytes:
         """Return the clock's calibration as it lies in memory, whole."""
         return clocks.snapshot(np.asarray(self.memory["control"]["clock"]).view(np.ndarray)[0]).tobytes()
 
-    def _save_ledger(self, durable: bool = False) -> None:
+    def _save_ledger(self) -> None:
         facts = str(ledger.snapshot(self.memory))
-        if facts == self._ledger and not durable:
+        if facts == self._ledger:
             return
         try:
-            ledger.save(self.config, self.memory, durable)
+            ledger.save(self.config, self.memory)
         except OSError as error:
-            self.logs.say("error", "recorder", "the day's ledger was not written", why=str(error))
+            self.counters["ledger_failed"] = int(self.counters["ledger_failed"]) + 1
+            if not self._ledger_fails:
+                self._ledger_fails = True
+                self.logs.say("error", "recorder", "the day's ledger was not written", why=str(error))
             return
+        if self._ledger_fails:
+            self._ledger_fails = False
+            self.logs.say("warning", "recorder", "the day's ledger is written again")
         self._ledger = facts
         self.counters["ledger_saves"] = int(self.counters["ledger_saves"]) + 1
 
@@ -339,9 +316,11 @@ class RecorderAgent(Agent):
         written = self.logs.file.flush()
         counters["lines"] = int(counters["lines"]) + written
         counters["lines_held"], counters["log_failed"] = self.logs.held, self.logs.file.failed
-        if self.writer is not None:
-            counters["journal_entries"] = self.writer.count
-            counters["journal_bytes"] = HEADER + self.writer.count * ENTRY
+        failed = self.logs.file.failed - self._log_failed
+        if written and failed and time.monotonic() >= self._next_log_failed:  # once a minute: the line itself may fail the same way
+            self._next_log_failed, self._log_failed = time.monotonic() + 60, self.logs.file.failed
+            self.logs.say("error", "recorder", "log lines were not written, or not seen through to the disk", lines=failed)
+        self.target.kept()
 
     # ------------------------------------------------------------ the end
 
@@ -389,13 +368,13 @@ class RecorderAgent(Agent):
         self._tell_states()
         self._measure_lag()
         self._find_causes()
-        self._save_ledger(durable=True)
+        self._save_ledger()
+        self._count()
+        self.target.seal()
         alone = not alive(self.supervisor)
         self.logs.say("info", "recorder", "recorder ended", entries=int(self.counters["entries"]), lost=int(self.counters["lost"]),
                       supervisor="gone: shared memory removed" if alone else "there")  # fmt: skip
         self._count()
-        if self.writer is not None:
-            self.writer.seal()
         if self.endpoint is not None:
             self.endpoint.close()
         self.logs.end()

@@ -77,7 +77,7 @@ def begin(config: Config, memory) -> None:
         raise LedgerError(f"{path_of(config)}: holds {len(rows)} symbols, there is room for {len(table)}; raise universe.max")
     same = found is not None and found["day"] == day
     if found and not same and not _idle(found):
-        _write(last_path(config), found, durable=True)
+        _write(last_path(config), found)
     for at, (symbol, row) in enumerate(sorted(rows.items())):
         table[at]["symbol"] = symbol_to_int(symbol)
         for name in FIGURES:
@@ -86,7 +86,7 @@ def begin(config: Config, memory) -> None:
     account["loss_latched"] = clocks.now_ticks() if same and found and found["loss_latched"] else 0
     account["day"] = day
     _begin_session(account, found, same, given is not None and given.close == day)
-    save(config, memory, durable=True)
+    save(config, memory)
 
 
 def _begin_session(account, found: dict[str, Any] | None, same: bool, closed: bool) -> None:
@@ -272,16 +272,16 @@ def closing(facts: dict[str, Any]) -> dict[str, tuple[int, int]]:
 # ---------------------------------------------------------------- on disk
 
 
-def save(config: Config, memory, durable: bool = False) -> None:
-    """Write the ledger, whole or not at all; `durable`: through to the disk."""
+def save(config: Config, memory) -> None:
+    """Write the ledger through to the disk, whole or not at all: else a loss of power leaves an empty one. Raises OSError."""
     facts = snapshot(memory)
     if facts["day"]:
-        _write(path_of(config), facts, durable)
+        _write(path_of(config), facts)
 
 
-def _write(path: Path, facts: dict[str, Any], durable: bool) -> None:
+def _write(path: Path, facts: dict[str, Any]) -> None:
     text = json.dumps({**facts, "day": day_text(facts["day"])}) + "\n"
-    replace_file(path, text.encode(), durable=durable)
+    replace_file(path, text.encode())
 
 
 def read(config: Config) -> dict[str, Any] | None:

@@ -3,16 +3,25 @@
 `states(kernel, arguments, watched)` forks a child that calls the kernel, lets its machine code run one instruction at a time
 (ptrace), and returns an image of the watched memory after each instruction that changed any of it. A restart over each image is a
 restart after `kill -9` at that point, so that no window is too narrow to be tested.
+
+`calls(function, directory, watched)` does the same to cold code at every system call, with the files of a directory.
 """
 
+import contextlib
 import ctypes
 import os
+import shutil
 import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 TRACEME, PEEK, POKE, CONT, SINGLESTEP, GETREGS, SETREGS = 0, 1, 4, 7, 9, 12, 13
-RIP, RSP = 16, 19                                     # places in user_regs_struct
+SYSCALL, SETOPTIONS, TRACESYSGOOD = 24, 0x4200, 1
+CALLED = signal.SIGTRAP | 0x80                        # a stop at a system call, with TRACESYSGOOD
+ORIG_RAX, RIP, RSP = 15, 16, 19                       # places in user_regs_struct
 STEPS_MAX = 1_000_000
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes, _libc.ptrace.restype = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p], ctypes.c_long
@@ -65,6 +74,64 @@ def states(kernel, arguments: tuple, watched: list[np.ndarray]) -> list[list[byt
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     raise AssertionError("the kernel does not return")
+
+
+class Call(NamedTuple):
+    """What lies there before a system call (or after the last): its number, path -> contents of the files, images of memory."""
+
+    number: int
+    files: dict[str, bytes]
+    images: list[bytes]
+
+    def lay(self, directory: Path, watched: list[np.ndarray] = ()) -> None:
+        """Make a directory and memory what they were."""
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        for name, data in self.files.items():
+            (directory / name).write_bytes(data)
+        put_back(watched, self.images)
+
+
+def calls(function: Callable[[], object], directory: Path, watched: list[np.ndarray] = ()) -> list[Call]:
+    """Return what `function` leaves behind where it is killed at each of its system calls. It must not raise."""
+    found: list[Call] = []
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _libc.ptrace(TRACEME, 0, None, None)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            function()
+            code = 0
+        finally:
+            os._exit(code)
+    try:
+        _wait(child, signal.SIGSTOP)
+        _trace(SETOPTIONS, child, 0, TRACESYSGOOD)
+        registers = (ctypes.c_ulonglong * 27)()
+        entering = False
+        while True:
+            _trace(SYSCALL, child)
+            _, status = os.waitpid(child, 0)
+            if os.WIFEXITED(status):
+                assert os.WEXITSTATUS(status) == 0, "the function raised"
+                return found                      # exit_group() is the last call
+            assert os.WIFSTOPPED(status) and os.WSTOPSIG(status) == CALLED, status
+            entering = not entering
+            if entering:
+                _trace(GETREGS, child, 0, ctypes.addressof(registers))
+                files = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+                found.append(Call(registers[ORIG_RAX], files, [array.tobytes() for array in watched]))
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        raise
+
+
+def different(found: list[Call]) -> list[Call]:
+    """Leave out what lies there as it did at the call before."""
+    return [call for before, call in zip([None, *found], found) if before is None or before[1:] != call[1:]]
 
 
 def put_back(watched: list[np.ndarray], image: list[bytes]) -> None:

@@ -19,14 +19,13 @@ def umask():
     os.umask(before)
 
 
-@pytest.mark.parametrize("durable", [True, False])
-def test_contents_and_mode_whatever_a_crash_left(tmp_path, umask, durable):
+def test_contents_and_mode_whatever_a_crash_left(tmp_path, umask):
     path, left = tmp_path / "a.json", tmp_path / "a.json.new"
     left.write_text("half of it, and longer than the new contents")
     left.chmod(0o666)
-    replace_file(path, b"new", durable=durable)
+    replace_file(path, b"new")
     assert path.read_bytes() == b"new" and mode(path) == 0o600 and not left.exists()
-    replace_file(path, b"newer", 0o666, durable=durable)
+    replace_file(path, b"newer", 0o666)
     assert path.read_bytes() == b"newer" and mode(path) == 0o644
 
 

@@ -10,7 +10,8 @@ from hftd.core.clock import clock_dtype
 from hftd.core.jit import hot
 from hftd.msg.records import instrument_dtype, order_dtype
 from hftd.recorder import journal
-from hftd.recorder.journal import HEADER, JournalError, Stream, Writer, read_journal, seal_crashed, stream_code
+from hftd.recorder.crashed import left_open, seal
+from hftd.recorder.journal import HEADER, JournalError, Stream, Writer, read_journal, stream_code
 from hftd.recorder.taps import ENTRY, crc32, crc_tables
 
 
@@ -97,19 +98,21 @@ def test_a_crash_is_sealed_behind_the_last_good_entry(writer, tmp_path):
     at = HEADER + 10 * ENTRY
     writer.map[at + 20 : at + 30] = b"x" * 10
     other = Writer(tmp_path, "unit2", 1_700_000_000_123_000_000, 1, np.zeros(1, clock_dtype)[0], {}, size=1 << 16)
-    ((path, entries),) = seal_crashed(tmp_path, "unit")
-    assert (path, entries) == (writer.path, 10)
+    ((left,), _) = left_open(tmp_path, "unit")
+    path = left.path
+    assert (path, left.entries) == (writer.path, 10)
+    seal(left)
     reader = read_journal(path)
     assert len(list(reader)) == 10 and reader.state == "CRASHED" and reader.problem == ""
     assert path.stat().st_size == HEADER + 10 * ENTRY
-    assert seal_crashed(tmp_path, "unit") == []
+    assert left_open(tmp_path, "unit") == ([], [])
     assert read_journal(other.path).state == "OPEN"
 
 
 def test_entries_stored_before_their_count_are_found(writer):
     """The drain stores the entry, then the count: a crash in between loses nothing that is whole."""
     writer.header["entries"] = 6
-    assert seal_crashed(writer.path.parent, "unit")[0][1] == 10
+    assert left_open(writer.path.parent, "unit")[0][0].entries == 10
 
 
 @pytest.mark.parametrize(("damage", "message"), [

@@ -62,7 +62,7 @@ class Run:
 
     def save(self) -> None:
         """What the recorder does once a second."""
-        ledger.save(self.config, self.memory, durable=True)
+        ledger.save(self.config, self.memory)
 
     def die(self) -> None:
         """Everything dies at once."""

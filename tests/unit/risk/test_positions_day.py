@@ -46,7 +46,7 @@ def fill(of: Desk, side: int, qty: int, px: int = PX, instrument: int = 0) -> No
 
 def end(of: Desk) -> None:
     """What the recorder does last."""
-    ledger.save(of.config, of.memory, durable=True)
+    ledger.save(of.config, of.memory)
 
 
 def wait_ns(ns: int) -> None:

@@ -198,7 +198,7 @@ def test_the_day_goes_on_in_a_new_run(tmp_path):
     first.report(ExecType.FILL, make_id(0, 1, 1), px=PX + 2_0000, qty=400, venue_id=1)
     first.step(9)
     assert int(first.account["pnl"]) == -800_0000
-    ledger.save(first.config, first.memory, durable=True)
+    ledger.save(first.config, first.memory)
 
     second = Desk(tmp_path, risk={"loss_max": 1000.0, "position_max": 500}, daemon={"name": "same", "run_dir": str(tmp_path)})
     assert second.position()["bought_qty"] == 0

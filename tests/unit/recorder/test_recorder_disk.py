@@ -1,0 +1,218 @@
+"""A disk that is full, fails, or is taken away: counted, said once, and the recorder goes on; what comes back is used again."""
+
+import errno
+import json
+import os
+import resource
+import shutil
+from contextlib import contextmanager
+
+import pytest
+
+from hftd.msg.enums import ExecType, LogCode
+from hftd.recorder.journal import HEADER, Stream, Writer
+from hftd.recorder.logs import RotatingFile
+from hftd.recorder.taps import ENTRY
+from hftd.risk import ledger
+from tests.support.risk_desk import Desk
+from tests.unit.recorder.test_recorder import Booth
+
+NONE, AGAIN = "no journal is written", "a journal is written again"
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """Let no file of this process grow beyond a size: writes are cut short there, then refused, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def booth(tmp_path):
+    made = Booth(Desk(tmp_path))
+    yield made
+    made.agent.supervisor = os.getpid()
+    made.agent.close()
+
+
+def second(booth) -> None:
+    """Let the recorder do what it does each second."""
+    booth.agent._next_second = 0
+    booth.turn()
+
+
+def denials(booth) -> list[int]:
+    """Return the sequences of the denials that the journals hold."""
+    return [int(entry.record["seq"]) for reader in booth.journals() for entry in reader if entry.stream == Stream.DENY]
+
+
+def test_no_room_for_a_journal(tmp_path, monkeypatch):
+    """Said once, each record counted; tried again each minute, and when there is room, said and written."""
+    monkeypatch.setattr(Writer.__init__, "__defaults__", (1 << 20,))
+    desk = Desk(tmp_path)
+    with files_of_at_most(1 << 19):
+        booth = Booth(desk)
+        for _ in range(3):
+            booth.desk.reason(qty=0)
+            booth.agent.target.next_try = 0
+            second(booth)
+        assert booth.events().count(NONE) == 1 and "MiB are needed" in next(line["why"] for line in booth.lines() if "why" in line)
+        assert booth.count("unjournaled") == booth.count("entries") == 6 and booth.count("journal_failed") == 4
+        assert list(booth.agent.directory.glob("*journal*")) == []
+    second(booth)
+    assert AGAIN not in booth.events()
+    booth.agent.target.next_try = 0
+    second(booth)
+    booth.desk.reason(qty=0)
+    booth.turn()
+    booth.agent.supervisor = os.getpid()
+    booth.agent.close()
+    assert [line["unjournaled"] for line in booth.lines() if line["event"] == AGAIN] == [6]
+    assert denials(booth) == [4] and booth.count("entries") == 8 and booth.count("unjournaled") == 6
+
+
+def test_a_flood_tries_no_more_often(tmp_path, monkeypatch):
+    """Private memory that fills in one slice is emptied and counted; the disk is left alone until its minute is over."""
+    monkeypatch.setattr(Writer.__init__, "__defaults__", (1 << 20,))
+    desk = Desk(tmp_path, rings={"log": 4096})
+    with files_of_at_most(1 << 19):
+        booth = Booth(desk)
+        for number in range(3000):
+            desk.agent.log(LogCode.KILL, number)
+        booth.turn(100)
+        assert booth.count("journal_failed") == 1
+        assert booth.count("unjournaled") == booth.count("entries") == 3000
+    booth.agent.supervisor = os.getpid()
+    booth.agent.close()
+
+
+def test_room_ends_at_a_file_change(tmp_path, monkeypatch):
+    """What the full file holds stays; what comes after is counted."""
+    monkeypatch.setattr(Writer.__init__, "__defaults__", (HEADER + 20 * ENTRY,))
+    booth = Booth(Desk(tmp_path))
+    booth.turn()
+    with files_of_at_most(HEADER):
+        for _ in range(15):
+            booth.desk.reason(qty=0)
+        booth.turn(4)
+    (reader,) = booth.journals()
+    taken = sum(entry.stream not in (Stream.SYMBOL, Stream.CLOCK) for entry in reader)
+    assert reader.state == "SEALED" and reader.problem == ""
+    assert taken + booth.count("unjournaled") == booth.count("entries") == 30
+    booth.agent.supervisor = os.getpid()
+    booth.agent.close()
+
+
+def test_the_directory_is_removed(booth):
+    """The log and the journal go on when it is there again; until then all is counted, and the recorder lives."""
+    booth.desk.reason(qty=0)
+    booth.turn()
+    shutil.rmtree(booth.agent.directory)
+    second(booth)
+    booth.desk.reason(qty=0)
+    second(booth)
+    assert booth.count("log_failed") > 0 and booth.agent.target.writer is None
+    booth.agent.directory.mkdir()
+    booth.agent.target.next_try = 0
+    second(booth)
+    booth.desk.reason(qty=0)
+    booth.turn(2)
+    assert denials(booth) == [3]
+    assert {AGAIN, "log lines were not written, or not seen through to the disk", "order denied"} <= set(booth.events())
+    assert booth.count("unjournaled") >= 4
+
+
+def test_the_journal_file_is_removed(booth):
+    """Seen within a second, told with what was in it, and another begun."""
+    booth.desk.reason(qty=0)
+    booth.turn()
+    booth.agent.target.writer.path.unlink()
+    second(booth)
+    booth.desk.reason(qty=0)
+    booth.turn()
+    told = [line["entries"] for line in booth.lines() if line["event"] == "the journal file was removed: what was in it is lost"]
+    assert told == [booth.count("unjournaled")] and denials(booth) == [2]
+
+
+def test_a_disk_that_fails(booth, monkeypatch):
+    """EIO for whoever wants to see something through to it: counted, said once, and nobody dies of it."""
+    def fails(handle):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    booth.turn()
+    monkeypatch.setattr(os, "fsync", fails)
+    monkeypatch.setattr(os, "fdatasync", fails)
+    monkeypatch.setattr(Writer, "flush", lambda writer: fails(0))
+    before = booth.count("log_failed")
+    for number in range(3):
+        booth.desk.report(ExecType.FILL, (1 << 40) + number, qty=70, venue_id=number + 1)
+        booth.desk.step()
+        second(booth)
+    second(booth)
+    events = booth.events()
+    assert events.count("the journal may not be on the disk") == 1 and booth.count("journal_failed") >= 3
+    assert events.count("the day's ledger was not written") == 1 and booth.count("ledger_failed") >= 3
+    assert events.count("log lines were not written, or not seen through to the disk") == 1 and booth.count("log_failed") > before
+    booth.agent.target.next_file()
+    booth.turn()
+    assert "a journal file was not sealed" in booth.events() and NONE in booth.events()
+    assert len(booth.journals()) == 1 and not list(booth.agent.directory.glob("*.new"))
+    monkeypatch.undo()
+    second(booth)
+    assert booth.events().count("the day's ledger is written again") == 1
+    assert ledger.read(booth.desk.config)["instruments"]["AAA"]["bought_qty"] == 210
+
+
+def test_a_line_that_finds_no_room_takes_no_other_with_it(tmp_path):
+    """Short writes: whole lines stay, half a line goes, and the next one is whole again."""
+    path = tmp_path / "x.jsonl"
+    file = RotatingFile(path)
+    with files_of_at_most(110):
+        for number in range(10):
+            file.write(json.dumps({"number": number, "pad": "x" * 20}))
+        assert file.flush() == 2 and file.failed == 8
+        file.write(json.dumps({"number": 10}))
+        assert file.flush() == 1
+    file.write(json.dumps({"number": 11}))
+    file.close()
+    assert [json.loads(line)["number"] for line in path.read_text().splitlines()] == [0, 1, 10, 11]
+
+
+def test_a_log_that_was_moved_away_is_begun_anew(tmp_path):
+    """Its lines are in the file that was moved: none is counted as lost. One that was removed took its last second with it."""
+    path = tmp_path / "x.jsonl"
+    file = RotatingFile(path)
+    for number, leave in enumerate((lambda: path.rename(tmp_path / "old"), path.unlink, lambda: None)):
+        file.write(f"{number}")
+        assert file.flush() == 1
+        leave()
+        file.sync()
+    file.close()
+    assert (tmp_path / "old").read_text() == "0\n" and path.read_text() == "2\n" and file.failed == 1
+
+
+def test_counts_outlive_a_restart(booth):
+    """Lines that were held back, or found no room, stay counted."""
+    booth.agent.logs.held, booth.agent.logs.file.failed = 7, 5
+    booth.turn()
+    booth.start()
+    booth.turn()
+    assert booth.count("lines_held") == 7 and booth.count("log_failed") == 5
+
+
+def test_a_journal_that_cannot_be_sealed_is_told(booth, monkeypatch):
+    """A dead one's file on a disk that fails: the next recorder starts all the same, and says so."""
+    booth.desk.reason(qty=0)
+    booth.turn()
+    with monkeypatch.context() as patch:
+        from hftd.recorder import crashed
+
+        patch.setattr(crashed.os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, os.strerror(errno.EROFS))))
+        booth.start()
+    booth.turn()
+    assert "a journal was left open by a crash, and cannot be sealed" in booth.events()
+    assert denials(booth) == [1]
