@@ -122,7 +122,7 @@ def private_tables(instruments: int, levels: int) -> dict[str, Table]:
 
 CROWDED = 3 << 14
 """Live orders from which on the store outgrows the cache, so that lines are asked for some messages ahead. Where all is cached that
-costs 12 ns a message; with 35,000 live orders as much as it saves; with 80,000 it makes 58 of 74 (1 MiB of second-level cache)."""
+costs 10 ns a message; with 40,000 live orders as much as it saves; with 90,000 it makes 50 of 66 (1 MiB of second-level cache)."""
 
 
 @hot
