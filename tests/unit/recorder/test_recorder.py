@@ -1,6 +1,5 @@
 """The recorder over real rings: all is in the journal, what people want is in the log, losses are counted, the end is clean."""
 
-import json
 import os
 import socket
 import subprocess
@@ -15,53 +14,12 @@ from hftd.core.agent import alive
 from hftd.core.memory import span_dtype
 from hftd.msg.enums import AgentState, DenyReason, ExecType, LogCode, Role, RunState
 from hftd.recorder import setup as recorder_setup
-from hftd.recorder.journal import Stream, Writer, read_journal
+from hftd.recorder.journal import Stream, Writer
 from hftd.recorder.metrics import MetricsError
-from hftd.recorder.setup import RecorderAgent
 from hftd.risk import ledger
 from hftd.shm import segment
+from tests.support.recorder_booth import Booth
 from tests.support.risk_desk import PX, Desk
-
-
-class Booth:
-    """A recorder beside a desk. `turn(n)` runs n turns and the cold part."""
-
-    def __init__(self, desk: Desk):
-        self.desk = desk
-        self.start()
-
-    def start(self) -> None:
-        self.agent = RecorderAgent(self.desk.config, self.desk.memory)
-        self.agent.prepare(spin=False)
-        self.agent.waiting["park_ns"] = 1
-        self.kernel = self.agent.kernel()
-
-    def turn(self, count: int = 1) -> None:
-        for _ in range(count):
-            reason = self.kernel(self.agent.handle, self.agent.mark, self.agent.waiting, 1)
-            if reason:
-                self.agent.on_reason(reason)
-        self.agent.cold(time.monotonic_ns())
-
-    def lines(self) -> list[dict]:
-        return [json.loads(line) for line in (self.agent.directory / "hftd.jsonl").read_text().splitlines()]
-
-    def events(self) -> list[str]:
-        return [line["event"] for line in self.lines()]
-
-    def journals(self) -> list:
-        return [read_journal(path) for path in sorted(self.agent.directory.glob("*.journal"))]
-
-    def count(self, name: str) -> int:
-        return int(self.agent.counters[name])
-
-
-@pytest.fixture
-def booth(tmp_path):
-    made = Booth(Desk(tmp_path))
-    yield made
-    made.agent.supervisor = os.getpid()
-    made.agent.close()
 
 
 def test_every_record_is_in_the_journal_and_refusals_are_in_the_log(booth):

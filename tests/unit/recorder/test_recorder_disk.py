@@ -7,15 +7,13 @@ import resource
 import shutil
 from contextlib import contextmanager
 
-import pytest
-
 from hftd.msg.enums import ExecType, LogCode
 from hftd.recorder.journal import HEADER, Stream, Writer
 from hftd.recorder.logs import RotatingFile
 from hftd.recorder.taps import ENTRY
 from hftd.risk import ledger
+from tests.support.recorder_booth import Booth
 from tests.support.risk_desk import Desk
-from tests.unit.recorder.test_recorder import Booth
 
 NONE, AGAIN = "no journal is written", "a journal is written again"
 
@@ -29,14 +27,6 @@ def files_of_at_most(size: int):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.fixture
-def booth(tmp_path):
-    made = Booth(Desk(tmp_path))
-    yield made
-    made.agent.supervisor = os.getpid()
-    made.agent.close()
 
 
 def second(booth) -> None:

@@ -17,9 +17,9 @@ from hftd.recorder.journal import HEADER, Stream, Writer, read_journal, stream_c
 from hftd.recorder.logs import RotatingFile
 from hftd.recorder.taps import ENTRY
 from hftd.shm.map import PLACE_RECORDER
+from tests.support.recorder_booth import Booth
 from tests.support.risk_desk import Desk
 from tests.support.stepped import bytes_of, calls, different, put_back, states
-from tests.unit.recorder.test_recorder import Booth
 
 FSYNC, RENAME, FTRUNCATE = 74, 82, 77
 EPOCH = 1_700_000_000_123_000_000
