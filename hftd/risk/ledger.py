@@ -238,9 +238,8 @@ def _still(risk, name: str, until: float) -> np.ndarray:
         while True:
             before = int(account["report_seq"][0]), int(undo["seq"][0])
             copy[at : at + TOGETHER] = table[at : at + TOGETHER]
-            if before[1] != before[0] + 1 and before == (int(account["report_seq"][0]), int(undo["seq"][0])):
-                break
-            if time.monotonic() > until:
+            still = before[1] != before[0] + 1 and before == (int(account["report_seq"][0]), int(undo["seq"][0]))
+            if still or time.monotonic() > until:
                 break
             time.sleep(0)
     return copy

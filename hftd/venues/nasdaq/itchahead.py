@@ -90,7 +90,6 @@ def look_first(t, listing, kinds, ahead, at, end):
         book_at = t.books.base + BOOK_BYTES * instrument
         prefetch_far(t.heads.base + HEAD_BYTES * slot)
         prefetch_far(book_at)
-        prefetch_far(at + READ_AHEAD)
         ahead.new_px = swap32(load32(at + NEW_PRICE_AT))
         ahead.slot = slot
         ahead.word = last_word(-px if which == 1 else px)
@@ -197,6 +196,7 @@ def look(agent, far, end, k):
     apart()
     t = tables(agent.engine)
     listing, kinds, looks = span(agent.listed), span(agent.kinds), span(agent.looks)
+    prefetch_far(far + READ_AHEAD)
     far = look_first(t, listing, kinds, row(looks, k & LOOK_MASK, look_dtype), far, end)
     look_second(t, row(looks, (k - STAGE) & LOOK_MASK, look_dtype))
     look_third(t, row(looks, (k - 2 * STAGE) & LOOK_MASK, look_dtype))
