@@ -232,9 +232,9 @@ class Rehearsal:
         control = self.memory["control"]
         at = int(role) + self.agents[role].index
         meter = control["meters"][at]
-        newest = int(meter["noted"]) - 1
-        for number in range(newest, max(newest - 3, -1), -1):
-            row = control["pauses"][at * pauses.ROWS + (number & (pauses.ROWS - 1))]
+        noted = int(meter["shorts"])
+        for which in pauses.rows_of(noted, noted - 3, False)[::-1]:
+            row = control["pauses"][at * pauses.ROWS + int(which)]
             if int(row["work"]) > 0:
                 return int(row["begin"]), int(row["end"])
         return None

@@ -29,13 +29,14 @@ class Meter:
         self.rows = np.asarray(control["pauses"]).view(np.ndarray)[at * pauses.ROWS : (at + 1) * pauses.ROWS]
         self.meter_at = control.address("meters") + at * pauses.meter_dtype.itemsize
         self.pauses_at = control.address("pauses") + at * pauses.ROWS * pauses.pause_dtype.itemsize
-        self._noted = self.meter["noted"]
-        self._seen = int(self._noted[0])
+        self._counts = self.meter["shorts"], self.meter["longs"]
+        self._seen = self._noted()
         self._last = self._cold = (0, 0, 0, 0)
         self._parks = int(waiting["parks"])
         now = clocks.now_ticks()
         threshold = hz * threshold_us // 1_000_000
-        self.meter["threshold"], self.meter["since"] = threshold, int(self.meter["since"][0]) or now
+        self.meter["threshold"], self.meter["long"] = threshold, threshold * pauses.LONG
+        self.meter["since"] = int(self.meter["since"][0]) or now
         waiting["meter_at"], waiting["pauses_at"] = self.meter_at, self.pauses_at
         waiting["park_ticks"] = int(waiting["park_ns"]) * hz // NS
         waiting["pause_ticks"], waiting["turned"] = threshold, now
@@ -49,7 +50,7 @@ class Meter:
 
     def end(self) -> None:
         """After a slice: complete the pauses it noted."""
-        noted = int(self._noted[0])
+        noted = self._noted()
         if noted != self._seen:
             self._complete(noted)
 
@@ -57,7 +58,11 @@ class Meter:
         """Note a pause from cold code. begin, end: ticks."""
         pauses.note_wait(self.meter_at, self.pauses_at, begin, end, kind, work)
 
-    def _complete(self, noted: int) -> None:
+    def _noted(self) -> tuple[int, int]:
+        """Return how many pauses were noted, short and long ones."""
+        return int(self._counts[0][0]), int(self._counts[1][0])
+
+    def _complete(self, noted: tuple[int, int]) -> None:
         now = usage()
         moved = minus(now, self._last)
         self._last = now
@@ -65,7 +70,7 @@ class Meter:
         if int(self.waiting["mode"]) != SPIN:     # each sleep is a voluntary switch, and no news
             moved = (moved[0], max(moved[1] - (parks - self._parks), 0), *moved[2:])
         self._parks = parks
-        new = np.arange(max(self._seen, noted - pauses.ROWS), noted) & (pauses.ROWS - 1)
+        new = np.concatenate([pauses.rows_of(noted[long], self._seen[long], bool(long)) for long in range(2)])
         self._seen = noted
         kinds = self.rows["kind"][new]
         complete(self.rows, new[kinds == pauses.COLD], self._cold)

@@ -6,7 +6,8 @@
 The gateway keeps the stamps of slow orders (gateway/tails.py), each role when it paused (shm/pauses.py); a role completes a pause
 at the end of its slice, so an order is looked at when it is DELAY_S old. A cause counts where the pause covers a quarter of the
 order's time; else the longest stage is named. Nothing here is a guess by time of day: no overlap, no cause. A role keeps so many
-pauses and no more: where those of the order's time were overwritten, that is said, and not that there was none.
+pauses and no more (long ones for longer): where those of the order's time that could be a cause were overwritten, that is said, and
+not that there was none.
 """
 
 from collections.abc import Callable
@@ -84,7 +85,7 @@ def cause_of(order, paused: Callable[[int], pauses.Kept], fused: bool = False) -
         rows = paused(int(mark)).rows
         if np.any((rows["kind"] == kind) & (rows["begin"] < stages[-1][1]) & (rows["end"] > stages[0][0])):
             return Found(cause, longest, int(mark))
-    forgotten = [stage for stage, mark in enumerate(marks) if stages[stage][0] < paused(mark).since]
+    forgotten = [stage for stage, mark in enumerate(marks) if stages[stage][0] < paused(mark).whole_since(whole // SHARE)]
     if forgotten:                                     # nobody can say that no role paused
         guess = longest if longest in forgotten else max(forgotten, key=lambda stage: stages[stage][1] - stages[stage][0])
         return Found(Cause.OVERWRITTEN, guess, marks[guess])

@@ -3,7 +3,8 @@
 Each turn of a duty cycle reads the time stamp counter anyway; the distance from the turn before is compared with a threshold, and
 what is longer is noted here. The role alone writes its meter and its rows; anybody may read them. `kind` is what the loop knows
 itself; what the kernel did meanwhile is added by cold code at the end of the slice (`core/meter.py`), so no hot loop makes a system
-call for it. Rows are a ring: a reader copies them, reads `noted` again, and leaves out what was overwritten meanwhile.
+call for it. Rows are two rings, long pauses apart from short ones: a role that is woken late all the time would else
+overwrite a pause of 300 ms within one. A reader copies them, reads the counts again, and leaves out what was overwritten meanwhile.
 
     COLD      between two slices: the role's own Python          PARK     woken later than it had asked for
     TURN      within a slice: one turn, or what interrupted it   JOURNAL  the recorder waited for the disk
@@ -27,8 +28,17 @@ KINDS = ("cold", "turn", "park", "held", "socket", "journal", "clock")
 STOOD = (COLD, TURN, PARK)
 """Kinds in which the loop did not turn: no two at once. Meanwhile orders may be held, or a disk be waited for."""
 
-ROWS = 512
-"""Pauses kept of each role, a power of two: at one between any two slices, half a second and more."""
+SHORTS = 512
+"""Short pauses kept of each role, a power of two: at one between any two slices, half a second and more."""
+
+LONGS = 256
+"""Long pauses kept of each role, a power of two: with LONG times 200 us, 1.6 seconds of nothing else."""
+
+ROWS = SHORTS + LONGS
+"""Pauses kept of each role."""
+
+LONG = 32
+"""So many times the threshold, and a pause is long."""
 
 NEVER = 1 << 62
 """A threshold that nothing passes."""
@@ -45,11 +55,13 @@ pause_dtype = layout("pause", 64, [
 ])  # fmt: skip
 
 meter_dtype = layout("meter", 2 * PAIR, [
-    ("noted", "i8"),                              # pauses noted; the newest lies in row (noted - 1) & (ROWS - 1)
+    ("shorts", "i8"),                             # short pauses noted; the newest lies in row (shorts - 1) & (SHORTS - 1)
+    ("longs", "i8"),                              # long ones; the newest lies in row SHORTS + ((longs - 1) & (LONGS - 1))
     ("threshold", "i8"),                          # ticks: shorter ones are not noted
+    ("long", "i8"),                               # ticks: from this length on a pause is long; 0: none is
     ("longest", "i8"),                            # ticks
     ("since", "i8"),                              # ticks: when the meter was first opened: a restarted role goes on with the sums
-    ("pad", ("i8", (12,))),
+    ("pad", ("i8", (10,))),
     ("counts", ("i8", (8,)), PAIR),               # by kind
     ("ticks", ("i8", (8,))),                      # lost, by kind
 ])  # fmt: skip
@@ -62,14 +74,19 @@ _PAUSE = pause_dtype.itemsize
 def note_pause(meter_at, pauses_at, begin, end, kind, work):
     """Note one pause. meter_at, pauses_at: addresses of the role's meter and of its ROWS rows."""
     meter = record_at(meter_at, meter_dtype)
-    pause = record_at(pauses_at + (meter.noted & (ROWS - 1)) * _PAUSE, pause_dtype)
+    length = end - begin
+    long = 0 < meter.long <= length
+    row = SHORTS + (meter.longs & (LONGS - 1)) if long else meter.shorts & (SHORTS - 1)
+    pause = record_at(pauses_at + row * _PAUSE, pause_dtype)
     pause.begin, pause.end, pause.kind, pause.work = begin, end, kind, work
     pause.involuntary, pause.voluntary, pause.minor, pause.major = -1, 0, 0, 0
-    length = end - begin
     meter.longest = max(meter.longest, length)
     store64(meter_at + _COUNTS + 8 * kind, load64(meter_at + _COUNTS + 8 * kind) + 1)
     store64(meter_at + _TICKS + 8 * kind, load64(meter_at + _TICKS + 8 * kind) + length)
-    store_release(meter, "noted", meter.noted + 1)
+    if long:
+        store_release(meter, "longs", meter.longs + 1)
+    else:
+        store_release(meter, "shorts", meter.shorts + 1)
 
 
 @hot
@@ -84,24 +101,45 @@ def note_wait(meter_at, pauses_at, begin, end, kind, work):
 
 
 class Kept(NamedTuple):
-    """The pauses that are kept of a role, oldest first, and since when (ticks) none is missing; earlier ones were overwritten."""
+    """The pauses that are kept of a role, and since when (ticks) none is missing: earlier ones were overwritten."""
 
-    rows: np.ndarray
-    since: int = 0
+    rows: np.ndarray                                  # pause_dtype, by their begin
+    since: int = 0                                    # of all
+    long_since: int = 0                               # of the long ones
+    long: int = NEVER                                 # ticks from which on a pause is long
+
+    def whole_since(self, length: int) -> int:
+        """Return since when no pause of `length` ticks or more is missing."""
+        return self.long_since if length >= self.long else max(self.since, self.long_since)
+
+
+def rows_of(noted: int, seen: int, long: bool) -> np.ndarray:
+    """Return the rows of a ring's pauses that were noted after the first `seen`, as far as they are there, oldest first."""
+    first, size = (SHORTS, LONGS) if long else (0, SHORTS)
+    return first + (np.arange(max(seen, noted - size, 0), noted) & (size - 1))
 
 
 def kept(meters: np.ndarray, pauses: np.ndarray, at: int) -> Kept:
     """Return copies of the pauses that are kept of mark `at`."""
     meter = np.asarray(meters).view(np.ndarray)[at]
     rows = np.asarray(pauses).view(np.ndarray)[at * ROWS : (at + 1) * ROWS]
-    before = int(meter["noted"])
-    numbers = np.arange(max(before - ROWS, 0), before)
-    copy = rows[numbers & (ROWS - 1)].copy()
-    after = int(meter["noted"])
-    copy = copy[numbers > after - ROWS]               # the row that may be written now is left out too
-    if after < ROWS:
-        return Kept(copy)
-    return Kept(copy, int(copy["begin"][0]) if len(copy) else NEVER)
+    shorts, since = _still_there(meter, rows, "shorts", False)
+    longs, long_since = _still_there(meter, rows, "longs", True)
+    both = np.concatenate((shorts, longs))
+    return Kept(both[np.argsort(both["begin"], kind="stable")], since, long_since, int(meter["long"]) or NEVER)
+
+
+def _still_there(meter: np.void, rows: np.ndarray, name: str, long: bool) -> tuple[np.ndarray, int]:
+    """Return copies of one ring's pauses, and since when none of them is missing."""
+    size = LONGS if long else SHORTS
+    before = int(meter[name])
+    which = rows_of(before, 0, long)
+    copy = rows[which].copy()
+    after = int(meter[name])
+    copy = copy[np.arange(before - len(which), before) > after - size]   # the row that may be written now is left out too
+    if after < size:
+        return copy, 0
+    return copy, int(copy["begin"][0]) if len(copy) else NEVER
 
 
 def summary(meter: np.void, hz: int, now: int) -> dict:

@@ -140,14 +140,17 @@ def test_pauses_that_were_overwritten_are_not_taken_for_none():
 
 def test_order_whose_pauses_were_overwritten_before_the_look_says_so():
     """More pauses of risk between the order and the look than are kept of it; one fewer, and they tell."""
-    for count, cause in ((pauses.ROWS, Cause.OVERWRITTEN), (pauses.ROWS - 1, Cause.SWITCHED)):
+    few, many = pauses.SHORTS - 1, pauses.SHORTS
+    for count, long, cause in ((many, 0, Cause.OVERWRITTEN), (few, 0, Cause.SWITCHED), (many, 48_000, Cause.SWITCHED),
+                               (many, 10_000, Cause.SWITCHED), (many, 49_000, Cause.OVERWRITTEN)):  # fmt: skip
         box = Box()
         control = box.memory["control"]
         at = [control.address(part) + RISK * control.parts[part].dtype.itemsize * rows
               for part, rows in (("meters", 1), ("pauses", pauses.ROWS))]  # fmt: skip
+        control["meters"][RISK]["long"] = long
         box.add(risk=50_000)
         pauses.note_wait(*at, START + 300, START + 49_000, pauses.TURN, 0)
-        control["pauses"][RISK * pauses.ROWS]["involuntary"] = 1
+        control["pauses"][RISK * pauses.ROWS + (pauses.SHORTS if 0 < long <= 48_700 else 0)]["involuntary"] = 1
         for number in range(1, count):
             pauses.note_wait(*at, START + 1_000_000 * number, START + 1_000_000 * number + 10, pauses.TURN, 0)
         assert box.look() == 1
