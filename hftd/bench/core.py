@@ -111,7 +111,7 @@ def pool_take_give(lab: Lab):
     rows, made = records(pool_row_dtype, 1 << 16), records(pool.pool_dtype, 1)
     pool.open_pool(made[0], rows.ctypes.data, len(rows))
     ticks = measure("pool", _take_give, made[0], lab.count(20_000, 500), 64)
-    if int(made["used"][0]) or int(made["peak"][0]) != 1 or int(made["refused"][0]):
+    if int(made["used"][0]) or int(made["fresh"][0]) != 2 or int(made["refused"][0]):
         raise BenchError("pool: rows were lost")
     return Samples(ticks, 64)
 

@@ -2,7 +2,7 @@
 
     book.sides[side] ─▶ slots: [ px, level | px, level | … | px, level ]      sorted, the best at the end, asks negated
                                                │
-                levels: [ px, total, orders, youngest ──▶ order ◀──▶ order ◀──▶ order ]                   the oldest at the end
+                levels: [ px, total, orders ]  ◀── order, order, order                    in the queue by their turn
 
 One code path serves both sides: an ask's price is negated in its level, so that better is always greater and the best is always
 last. An order carries the row of its level, so executions, cancels and deletes search nothing; only a new price does, from the best
@@ -12,33 +12,34 @@ halving. Each block of entries therefore has LANES of the lowest price below it 
 
     block:   | LANES × lowest price | start: worst … best | free | LANES spare |
 
-An order that leaves writes to both neighbours, without asking whether it has any: the level stands in the place of a younger one,
-and row 0 of the orders takes the writes that concern no order. Nothing waits for those writes, wherever in memory they go.
+A level's queue is its orders by the turn in which they came (`queue_of`); nothing links them. Links between neighbours are two more
+lines of memory, each in a page of its own, for every order that leaves, and one for every order that comes. And no message asks who
+stands next to whom: the venue says itself which order is filled. Who does ask, asks rarely, and goes through the store for it.
 
 Storage is fixed: orders, levels and side arrays come from pools made at start. A side that outgrows its block takes one twice as
 large and gives the old one back to its size class. A full pool refuses the order: counted by the caller, and the book is STALE.
 
 Invariants, which the naive twin in the tests checks after every message: a level's total and count are those of its queue; no level
 is empty; a side is strictly ascending; every order is found under its reference and stands in one queue.
-After PEERS' measurements of charles-cooper/itch-order-book and itch-book; turned down: queues as arrays inside
-the levels (a third of the lines for many symbols, but whether an order stands in the level's own line is one more coin toss), trees
-(pointer chasing), a price ladder (memory by price range, and venues with eight decimals).
+After PEERS' measurements of charles-cooper/itch-order-book and itch-book; turned down: queues linked from order to order (above),
+queues as arrays inside the levels (whether an order stands in the level's own line is one more coin toss), trees (pointer chasing),
+a price ladder (memory by price range, and venues with eight decimals).
 """
 
 from collections import namedtuple
 
 from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
-from hftd.core.layout import layout, offset_of
+from hftd.core.layout import layout
 from hftd.core.libc import memmove
-from hftd.core.memory import address_of, load64, record_at, row, span, span_dtype, store64
+from hftd.core.memory import load64, row, span, span_dtype, store64
 from hftd.feed.memory import LANES, SIDE_ROOM, book_dtype, level_dtype, slot_dtype
 from hftd.feed.moves import count_above, move_slots
 from hftd.feed.orders import enter_order, find_order, head_dtype, leave_order, resting_dtype
 from hftd.shm.pool import give_row, pool_dtype, reset_arena, take_row
 from hftd.shm.seqlock import begin_write, end_write
 
-SLOT_BYTES, RESTING_BYTES = slot_dtype.itemsize, resting_dtype.itemsize
+SLOT_BYTES = slot_dtype.itemsize
 LOWEST = -(1 << 31)
 LOW = 2 * LANES
 """Slots of the lowest price that all empty sides share: looking ahead reads as many below a best slot."""
@@ -55,10 +56,9 @@ engine_dtype = layout("engine", 256, [
     ("mask", "i8"),                               # heads - 1
     ("slots_fresh", "i8"),                        # first entry of `slots` never handed out
     ("newest", "i8"),                             # the greatest reference added so far
-    ("pad", ("i8", (5,))),
+    ("turn", "i8"),                               # orders added so far
+    ("pad", ("i8", (4,))),
 ])  # fmt: skip
-
-assert offset_of(level_dtype, "last") == offset_of(resting_dtype, "prev")  # a level stands where there is no younger order
 
 Tables = namedtuple("Tables", "heads orders levels slots books mask")
 """The engine's spans in registers: lift them once, above the loop."""
@@ -127,7 +127,6 @@ def open_level(engine, t, side, place, px, instrument, which):
     level = row(t.levels, index, level_dtype)
     level.px = px
     level.qty = 0
-    level.last = 0
     level.orders = 0
     level.instrument = instrument
     level.side = which
@@ -217,18 +216,16 @@ def add_order(engine, t, instrument, which, ref, qty, px, mpid):
     if found == 0:
         found = open_level(engine, t, side, place, signed, instrument, which)
         if found < 0:
+            row(t.orders, index, resting_dtype).qty = 0
             give_row(engine.orders, t.orders, index, resting_dtype)
             return found, 0
     level = row(t.levels, found, level_dtype)
     order = row(t.orders, index, resting_dtype)
-    older = level.last * 1
     order.qty = qty
     order.level = found
-    order.next = 0
-    order.prev = older
+    order.turn = engine.turn
     order.mpid = mpid
-    row(t.orders, older, resting_dtype).next = index
-    level.last = index
+    engine.turn += 1
     level.qty += qty
     level.orders += 1
     enter_order(t, ref, index)
@@ -250,9 +247,7 @@ def remove_order(engine, t, index):
     side = book.sides[level.side]
     top = 1 if side.best == found else 0
     level.qty -= order.qty
-    older, younger = order.prev * 1, order.next * 1
-    row(t.orders, older, resting_dtype).next = younger  # row 0 takes what concerns no order
-    record_at(address_of(level) if younger == 0 else t.orders.base + RESTING_BYTES * younger, resting_dtype).prev = older
+    order.qty = 0
     left = level.orders - 1
     level.orders = left
     book.orders -= 1
@@ -294,3 +289,4 @@ def clear_books(engine):
     reset_arena(engine.orders)
     reset_arena(engine.levels)
     engine.newest = -(1 << 63)
+    engine.turn = 0

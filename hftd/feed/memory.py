@@ -128,11 +128,11 @@ level_dtype = layout("level", 32, [
     ("px", "i8"),                                 # venue scale; asks negated, so that the best is the greatest on either side
     ("qty", "i8"),                                # shares of all orders
     ("next", "u4"),                               # while free: next free row
-    ("last", "u4"),                               # the youngest order (a row of the order store)
     ("orders", "u4"),                             # how many
     ("instrument", "u2"),
     ("side", "u1"),                               # Side
     ("pad0", "u1"),
+    ("pad1", "u4"),
 ])  # fmt: skip
 
 slot_dtype = layout("book_slot", 8, [

@@ -1,7 +1,7 @@
 """The order store: every resting order of the followed instruments, found by the venue's reference number.
 
     heads  [ slot_of(ref) ]  ──▶  orders[row]  ──chain──▶  orders[row] …      rows from a pool, the last freed used first
-           4 bytes a slot         32 bytes a row: ref, shares left, level, neighbours in the level's queue
+           4 bytes a slot         32 bytes a row: ref, shares left, level, turn
 
 References rise through the day, and most orders die young. So `slot_of` keeps neighbours in number neighbours in memory: sixteen
 fresh orders share a line of `heads`, and the pool hands out the row freed last, which is still in the cache. Each block of 2**16
@@ -14,6 +14,8 @@ reference itself (a day's worth of references is gigabytes, all to be touched be
 densely in number, so a block that comes round again probes through whole runs of them).
 """
 
+import numpy as np
+
 from hftd.core.jit import leaf
 from hftd.core.layout import layout
 from hftd.core.memory import row
@@ -22,12 +24,12 @@ head_dtype = layout("head", 4, [("order", "u4")])
 
 resting_dtype = layout("resting", 32, [
     ("ref", "i8"),                                # the venue's order reference number
-    ("qty", "u4"),                                # shares left
+    ("qty", "u4"),                                # shares left; 0: the row is free
     ("level", "u4"),                              # row of the level it stands in
-    ("next", "u4"),                               # the next younger order of its level; while free: next free row
-    ("prev", "u4"),                               # the next older one
+    ("turn", "u4"),                               # how many orders came before it: its place in the level's queue
     ("chain", "u4"),                              # the next order of its slot
     ("mpid", "u4"),                               # four ASCII bytes of who is behind it, as on the wire; 0: not said
+    ("next", "u4"),                               # while free: next free row
 ])  # fmt: skip
 
 BLOCK_BITS = 16
@@ -75,3 +77,15 @@ def leave_order(t, ref, index):
         while before.chain != index:
             before = row(t.orders, before.chain, resting_dtype)
         before.chain = order.chain
+
+
+# ---------------------------------------------------------------- cold
+
+
+def queue_of(orders: np.ndarray, level: int) -> np.ndarray:
+    """Return the rows of the orders of level `level`, the oldest first: who is filled before whom.
+
+    orders: resting_dtype, the store's rows that were ever in use. Takes as long as they are many.
+    """
+    found = np.flatnonzero((orders["level"] == level) & (orders["qty"] > 0))
+    return found[np.argsort(orders["turn"][found])]

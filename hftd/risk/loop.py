@@ -60,7 +60,7 @@ from hftd.risk.rate import advance_window, count_message
 from hftd.risk.reports import apply_report, remark
 from hftd.shm.control import STRATEGIES_MAX, run_dtype
 from hftd.shm.histogram import histogram_dtype, record_value
-from hftd.shm.pool import take_row
+from hftd.shm.pool import most_used, take_row
 from hftd.shm.ring import claim, commit, detach_slowest, done, poll, publish, ready, room, step_over, take
 
 BATCH = 16
@@ -446,7 +446,7 @@ def risk_turn(agent, now):
     if agent.orders.tail != sent:
         publish(agent.orders)
         counters.approved = agent.orders.tail
-        counters.orders_peak = agent.pool.peak
+        counters.orders_peak = most_used(agent.pool)
     publish(agent.denies)
     agent.first = agent.first + 1 if agent.first + 1 < agent.places else 0
     if work == 0:

@@ -13,7 +13,7 @@ pool_dtype = layout("pool", 64, [
     ("free", "i8"),                               # head of the free list; 0: empty
     ("fresh", "i8"),                              # first row never handed out yet
     ("used", "i8"),                               # rows handed out
-    ("peak", "i8"),                               # most rows ever handed out
+    ("peak", "i8"),                               # most rows handed out at once before the last reset: `most_used` has it all
     ("refused", "i8"),                            # times the pool was empty
     ("pad0", "i8"),
 ])  # fmt: skip
@@ -32,8 +32,6 @@ def take_row(pool, rows, dtype):
         pool.refused += 1
         return 0
     pool.used += 1
-    if pool.used > pool.peak:
-        pool.peak = pool.used
     return index
 
 
@@ -46,8 +44,15 @@ def give_row(pool, rows, index, dtype):
 
 
 @leaf
+def most_used(pool):
+    """Return the most rows that were ever handed out at once: a fresh one is taken only where all others are in use."""
+    return max(pool.peak, pool.fresh - 1)
+
+
+@leaf
 def reset_arena(pool):
     """Give everything back at once."""
+    pool.peak = most_used(pool)
     pool.free = 0
     pool.fresh = 1
     pool.used = 0

@@ -30,5 +30,5 @@ def test_a_row_is_in_one_hand_at_a_time(width, steps):
                 peak = max(peak, len(held))
         else:
             pool.give(held.pop(step % len(held)))
-        assert (pool.used, pool.peak, pool.refused) == (len(held), peak, refused)
+        assert (pool.used, pool.most_used, pool.refused) == (len(held), peak, refused)
         assert all(int(pool.rows["value"][index]) == index * 1000 for index in held)

@@ -4,6 +4,7 @@ import numpy as np
 
 from hftd.core.memory import address
 from hftd.feed.build import Build, private_tables
+from hftd.feed.orders import queue_of
 from hftd.venues.nasdaq.itch50 import symbol_to_int
 from hftd.venues.nasdaq.itchfeed import apply_run
 from tests.support.itch_messages import framed
@@ -50,7 +51,8 @@ class Feed:
 
     def sides(self, instrument: int) -> tuple[list, list]:
         """Return (bids, asks), best first: [px, [[ref, qty], …oldest first]], and check what must always hold of a book."""
-        tables, orders = self.build.tables, self.build.orders.rows
+        tables, engine = self.build.tables, self.build.agent["engine"]
+        orders = self.build.orders.rows[: int(engine["orders"]["fresh"])]
         book = tables["books"].rows[instrument]
         assert int(book["version"]) % 2 == 0
         found, live = [], 0
@@ -66,12 +68,8 @@ class Feed:
                 level = tables["levels"].rows[int(handle)]
                 assert int(level["px"]) == int(px) and int(level["side"]) == which
                 assert int(level["instrument"]) == instrument
-                queue, index, younger = [], int(level["last"]), 0
-                while index:
-                    order = orders[index]
-                    assert int(order["level"]) == int(handle) and int(order["next"]) == younger and int(order["qty"]) > 0
-                    queue.insert(0, [int(order["ref"]) & ((1 << 64) - 1), int(order["qty"])])
-                    younger, index = index, int(order["prev"])
+                waiting = orders[queue_of(orders, int(handle))]
+                queue = [[int(order["ref"]) & ((1 << 64) - 1), int(order["qty"])] for order in waiting]
                 assert len(queue) == int(level["orders"]) > 0
                 assert sum(qty for _, qty in queue) == int(level["qty"])
                 rows.append([abs(int(level["px"])), queue])

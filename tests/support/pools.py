@@ -26,6 +26,11 @@ def _reset(pool):
     pools.reset_arena(pool)
 
 
+@hot
+def _most_used(pool):
+    return pools.most_used(pool)
+
+
 @functools.cache
 def _bound(width):
     dtype = row4_dtype if width == "i4" else row8_dtype
@@ -41,6 +46,11 @@ class Pool:
         self.record = self._array[0]
         pools.open_pool(self.record, self.rows.ctypes.data, count)
         self._take, self._give = _bound(width)
+
+    @property
+    def most_used(self) -> int:
+        """Return the most rows ever handed out at once."""
+        return int(_most_used(self.record))
 
     def take(self) -> int:
         """Return a row, or 0."""

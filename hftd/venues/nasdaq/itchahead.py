@@ -1,13 +1,12 @@
 """Looking ahead: the lines that later messages of a run will need are asked for while earlier ones are applied.
 
-Seven looks at each message. Six are STAGE messages apart, each fetching what the last one found the address of:
+Six looks at each message. Five are STAGE messages apart, each fetching what the last one found the address of:
 
     first     its book; the slot of its reference
     second    the first order of that slot; the slots of the side it adds to
-    third     the level it takes from, and the order's neighbours; the level whose price it adds at
-    fourth    the youngest order of the level it adds to; the slots where a level may go; the quote, where the top may move
+    third     the level it takes from; the level whose price it adds at
+    fourth    the slots where a level may go; the quote, where the top may move
     fifth     of a replacement: the level whose price it adds at
-    sixth     of a replacement: the youngest order of that
     last      when the message is next: what its turn reads first, from the second-level cache into the first
 
 What a message is, is a coin toss, so the first four do not branch on it: they choose addresses, and where there is nothing to fetch
@@ -51,7 +50,7 @@ from hftd.venues.nasdaq.itchrare import SELL
 
 STAGE = 8
 """Messages between two looks at a message, and between the last and its turn."""
-LOOKED = 6 * STAGE
+LOOKED = 5 * STAGE
 """Messages that a message is looked at before its turn."""
 READ_AHEAD = 2048
 """Bytes ahead of the first look that a long run itself is fetched: the processor's own prefetcher ends with each page."""
@@ -136,23 +135,20 @@ def look_second(t, ahead):
 
 @leaf
 def look_third(t, ahead):
-    """Third look: fetch the level it takes from and the order's neighbours, or the level whose price it adds at."""
+    """Third look: fetch the level it takes from, or the level whose price it adds at."""
     takes = taking(ahead)
     order = row(t.orders, ahead.order, resting_dtype)
     joined = level_near(t, ahead.top * 1, ahead.word)
     level = joined ^ ((joined ^ order.level) & takes)
     prefetch_far(t.levels.base + LEVEL_BYTES * level)
-    prefetch_far(t.orders.base + RESTING_BYTES * (order.next & takes))
-    prefetch_far(t.orders.base + RESTING_BYTES * (order.prev & takes))
     ahead.level = level
 
 
 @leaf
 def look_fourth(agent, t, ahead):
-    """Fourth look: fetch the youngest order of the level it adds to, the slots where a level may go, and the quote."""
+    """Fourth look: fetch the slots where a level may go, and the quote."""
     takes = taking(ahead)
     level = row(t.levels, ahead.level, level_dtype)
-    prefetch_far(t.orders.base + RESTING_BYTES * (level.last & ~takes))
     side_at = t.books.base + BOOK_BYTES * ahead.instrument + SIDES_AT + SIDE_BYTES * level.side
     side = record_at(side_at, side_dtype)
     moves = level.orders == 1 or ahead.does & BOTH == BOTH
@@ -170,14 +166,6 @@ def look_fifth(t, ahead):
         sells = (ahead.side_at ^ SIDES_AT) & SIDE_BYTES != 0  # a book begins a line
         level = level_near(t, ahead.top * 1, last_word(-ahead.new_px if sells else ahead.new_px * 1))
         prefetch_far(t.levels.base + LEVEL_BYTES * level)
-        ahead.level = level
-
-
-@leaf
-def look_sixth(t, ahead):
-    """Sixth look, at a replacement: fetch the youngest order of the level it adds to."""
-    if ahead.does & BOTH == BOTH:
-        prefetch_far(t.orders.base + RESTING_BYTES * row(t.levels, ahead.level, level_dtype).last)
 
 
 @leaf
@@ -202,7 +190,6 @@ def look(agent, far, end, k):
     look_third(t, row(looks, (k - 2 * STAGE) & LOOK_MASK, look_dtype))
     look_fourth(agent, t, row(looks, (k - 3 * STAGE) & LOOK_MASK, look_dtype))
     look_fifth(t, row(looks, (k - 4 * STAGE) & LOOK_MASK, look_dtype))
-    look_sixth(t, row(looks, (k - 5 * STAGE) & LOOK_MASK, look_dtype))
     look_last(t, row(looks, (k - LOOKED + 1) & LOOK_MASK, look_dtype))
     return far
 

@@ -26,6 +26,7 @@ from hftd.feed.prints import remember_print
 from hftd.feed.state import DOES_ADD, DOES_EMIT, DOES_TAKE, SINK_RING, kind_dtype, listed_dtype
 from hftd.msg.enums import EventKind
 from hftd.msg.records import FLAG_END_OF_PACKET, FLAG_SELL, quote_dtype
+from hftd.shm.pool import most_used
 from hftd.shm.seqlock import begin_write, end_write
 from hftd.venues.nasdaq.itch50 import (
     ADD_ORDER,
@@ -358,9 +359,9 @@ def apply_run(agent, at, end, seq):
     counters.messages += seq - begun
     counters.book_updates += updates
     counters.orders_live = agent.engine.orders.used
-    counters.orders_peak = agent.engine.orders.peak
+    counters.orders_peak = most_used(agent.engine.orders)
     counters.levels_live = agent.engine.levels.used
-    counters.levels_peak = agent.engine.levels.peak
+    counters.levels_peak = most_used(agent.engine.levels)
     return seq - begun
 
 

@@ -18,9 +18,10 @@ snapshot, all books are made anew anyway. A book that is contradicted again whil
 from hftd.core.apart import apart
 from hftd.core.jit import hot
 from hftd.core.memory import copy_bytes, load8, load16, load64, record_at, row, span, store8, store16, store64, swap16
-from hftd.feed.book import best, remove_order, tables
+from hftd.feed.book import remove_order, tables
 from hftd.feed.events import end_change, set_state, tell_void
 from hftd.feed.memory import LACKS_MENDING, LACKS_ORDER, LACKS_TRUST, book_dtype, feed_counters_dtype, level_dtype
+from hftd.feed.orders import resting_dtype
 from hftd.feed.state import (
     DOES_ADD,
     DOES_TAKE,
@@ -168,16 +169,30 @@ def has_room_for(agent):
 
 
 @hot
-def empty(agent, instrument):
-    """Take every order out of a book, and say that it is void."""
+def empty_books(agent):
+    """Take every order out of the books that are being mended, in one walk through the store, and say that they are void."""
     t = tables(agent.engine)
-    book = row(t.books, instrument, book_dtype)
-    begin_write(book)
-    for which in range(2):
-        while book.sides[which].count > 0:
-            remove_order(agent.engine, t, row(t.levels, best(book, which), level_dtype).last * 1)
-    end_write(book)
-    tell_void(agent, instrument)
+    left = 0
+    for instrument in range(agent.used):
+        book = row(t.books, instrument, book_dtype)
+        if book.lacking & LACKS_MENDING != 0:
+            book.lacking = LACKS_MENDING              # a store that was full has room again, or will say so again
+            begin_write(book)
+            left += book.orders
+    index = 1
+    while left > 0 and index < agent.engine.orders.fresh:
+        order = row(t.orders, index, resting_dtype)
+        if order.qty != 0:
+            book = row(t.books, row(t.levels, order.level, level_dtype).instrument, book_dtype)
+            if book.lacking & LACKS_MENDING != 0:
+                remove_order(agent.engine, t, index)
+                left -= 1
+        index += 1
+    for instrument in range(agent.used):
+        book = row(t.books, instrument, book_dtype)
+        if book.lacking & LACKS_MENDING != 0:
+            end_write(book)
+            tell_void(agent, instrument)
 
 
 @hot
@@ -189,11 +204,7 @@ def make_anew(agent, now):
     agent.ts_recv = now
     agent.flags = FLAG_SNAPSHOT
     agent.wire_seq = agent.snapshot_seq - 1
-    for index in range(agent.used):
-        book = row(books, index, book_dtype)
-        if book.lacking & LACKS_MENDING != 0:
-            book.lacking = LACKS_MENDING              # a store that was full has room again, or will say so again
-            empty(agent, index)
+    empty_books(agent)
     at, seq, taken = agent.snapshot_at, agent.snapshot_seq, 0
     while at < agent.snapshot_end:
         length = swap16(load16(at))

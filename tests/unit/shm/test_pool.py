@@ -18,7 +18,7 @@ def test_rows_come_fresh_then_warm_then_not_at_all(pool):
     pool.give(2)
     pool.give(4)
     assert [pool.take() for _ in range(3)] == [4, 2, 0]
-    assert (pool.used, pool.peak, pool.refused) == (4, 4, 2)
+    assert (pool.used, pool.most_used, pool.refused) == (4, 4, 2)
 
 
 def test_an_arena_is_given_back_at_once(pool):
@@ -27,7 +27,7 @@ def test_an_arena_is_given_back_at_once(pool):
     pool.reset()
     assert pool.used == 0
     assert [pool.take() for _ in range(4)] == [1, 2, 3, 4]
-    assert pool.peak == 4
+    assert pool.most_used == 4
 
 
 def test_row_zero_stays_as_it_was(pool):
