@@ -1,16 +1,18 @@
 """The book engine: order-by-order books with price-time priority, for every followed instrument.
 
-    book.sides[side] ─▶ slots: [ px, level | px, level | … | px, level ]      sorted, the best at the end, asks negated
-                                               │
-                levels: [ px, total, orders ]  ◀── order, order, order                    in the queue by their turn
+    slots: [ px, level | px, level | … ]  then  book.tops[side]: [ px, level | … × LANES ]       sorted, the best last, asks negated
+                                                                       │
+                              levels: [ px, total, orders ]  ◀── order, order, order              in the queue by their turn
 
 One code path serves both sides: an ask's price is negated in its level, so that better is always greater and the best is always
 last. An order carries the row of its level, so executions, cancels and deletes search nothing; only a new price does, from the best
 backwards, where almost all of the flow is. How deep an order goes in is a coin toss to the branch predictor, so LANES levels are
-compared and moved at once, without a loop; where that was not deep enough as many again are compared, and the rest is found by
-halving. Each block of entries therefore has LANES of the lowest price below it and LANES spare ones above:
+compared and moved at once, without a loop. The LANES best are a line of the book itself, at an address known from the instrument
+alone. The rest has a block of entries: where the top was not deep enough, LANES of those are compared, then it is halved. A level
+that opens in the top pushes the top's worst to the end of the rest, one that closes there pulls it back. What is empty has the
+lowest price there is, in the top and in LANES entries below each block:
 
-    block:   | LANES × lowest price | start: worst … best | free | LANES spare |
+    block:   | LANES × lowest price | start: worst … best | free |
 
 A level's queue is its orders by the turn in which they came (`queue_of`); nothing links them. Links between neighbours are two more
 lines of memory, each in a page of its own, for every order that leaves, and one for every order that comes. And no message asks who
@@ -30,19 +32,22 @@ from collections import namedtuple
 
 from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
-from hftd.core.layout import layout
+from hftd.core.layout import layout, offset_of
 from hftd.core.libc import memmove
-from hftd.core.memory import load64, row, span, span_dtype, store64
-from hftd.feed.memory import LANES, SIDE_ROOM, book_dtype, level_dtype, slot_dtype
-from hftd.feed.moves import count_above, move_slots
+from hftd.core.memory import address_of, load32, load64, record_at, row, span, span_dtype, store64
+from hftd.feed.memory import LANES, SHARES_AT, SIDE_ROOM, book_dtype, free_level_dtype, level_dtype, slot_dtype
+from hftd.feed.moves import close_slot, count_above, open_slot, put_slot, take_slot
 from hftd.feed.orders import enter_order, find_order, head_dtype, leave_order, resting_dtype
 from hftd.shm.pool import give_row, pool_dtype, reset_arena, take_row
 from hftd.shm.seqlock import begin_write, end_write
 
 SLOT_BYTES = slot_dtype.itemsize
 LOWEST = -(1 << 31)
-LOW = 2 * LANES
-"""Slots of the lowest price that all empty sides share: looking ahead reads as many below a best slot."""
+LOW = LANES
+"""Entries of the lowest price that all sides without a block share."""
+TOPS_AT, TOP_BYTES = offset_of(book_dtype, "tops"), SLOT_BYTES * LANES
+BEST_AT = TOP_BYTES - SLOT_BYTES + offset_of(slot_dtype, "level")
+"""Of a top: where the row of its best level is."""
 BLOCK_CLASSES = 32
 block_class_dtype = layout("block_class", 8, [("free", "i8")])  # first free block of the class: its first entry + 1; 0: none
 
@@ -79,82 +84,115 @@ def tables(engine):
 
 
 @leaf
+def shares_of(level):
+    """Return the shares of all orders of a level."""
+    return level.held >> SHARES_AT
+
+
+@leaf
+def owner_of(level):
+    """Return the instrument of a level."""
+    return level.held & ((1 << SHARES_AT) - 1)
+
+
+@leaf
+def side_of(level):
+    """Return the Side of a level."""
+    return 1 if level.px < 0 else 0
+
+
+@leaf
 def last_word(px):
     """Return the greatest word that a slot of price `px` can be."""
     return (px << 32) | 0xFFFFFFFF
 
 
 @leaf
-def find_place(t, side, px):
-    """Return the position of the last level of a side that is not better than `px`; -1 when all are. side: side_dtype record."""
-    top_at, word = t.slots.base + SLOT_BYTES * (side.start + side.count), last_word(px)
-    better = count_above(top_at - SLOT_BYTES * LANES, word)
-    if better == LANES:
-        better += count_above(top_at - SLOT_BYTES * 2 * LANES, word)
-    place = side.count - 1 - better
-    if better == 2 * LANES:
-        low = -1                                      # not better, as far as we know
-        while low < place:
-            middle = (low + place + 1) >> 1
-            if row(t.slots, side.start + middle, slot_dtype).px > px:
-                place = middle - 1
-            else:
-                low = middle
-    return place
+def top_of(book, which):
+    """Return the address of the LANES best slots of a side. which: Side."""
+    return address_of(book) + TOPS_AT + TOP_BYTES * which
 
 
 @leaf
-def shift_entries(t, at, by, better):
-    """Move the `better` entries from position `at` on by `by` places, 1 or -1."""
-    slots = t.slots.base + SLOT_BYTES * at
-    if better <= LANES:
-        move_slots(slots + SLOT_BYTES * by, slots)
-    else:
-        memmove(slots + SLOT_BYTES * by, slots, SLOT_BYTES * better)
+def find_place(t, side, top_at, px):
+    """Return how many levels of a side are better than `px`, and the address of the slot of the first that is not.
 
-
-@leaf
-def open_level(engine, t, side, place, px, instrument, which):
-    """Make a level of price `px` just above position `place` of a side; return its row, LEVELS_FULL or SLOTS_FULL.
-
-    side: side_dtype record; which: Side.
+    side: side_dtype record; top_at: its `top_of`. Below the worst level stands the lowest price there is.
     """
-    if side.count == side.room and not grow_side(engine, side):
+    word = last_word(px)
+    better = count_above(top_at, word)
+    at = top_at + SLOT_BYTES * (LANES - 1 - better)
+    if better == LANES:
+        rest_at = t.slots.base + SLOT_BYTES * (side.start + side.count - LANES)  # one after its best
+        deeper = count_above(rest_at - SLOT_BYTES * LANES, word)
+        if deeper == LANES:
+            low, place = -1, side.count - 2 * LANES - 1  # the first that is not better lies in this range
+            while low < place:
+                middle = (low + place + 1) >> 1
+                if row(t.slots, side.start + middle, slot_dtype).px > px:
+                    place = middle - 1
+                else:
+                    low = middle
+            deeper = side.count - LANES - 1 - place
+        better += deeper
+        at = rest_at - SLOT_BYTES * (deeper + 1)
+    return better, at
+
+
+@leaf
+def open_level(engine, t, side, top_at, better, px, instrument):
+    """Make a level of price `px` that `better` levels of a side are better than; return its row, LEVELS_FULL or SLOTS_FULL.
+
+    side: side_dtype record; top_at: its `top_of`.
+    """
+    if side.count == side.room + LANES and not grow_side(engine, side):
         return SLOTS_FULL
-    index = take_row(engine.levels, t.levels, level_dtype)
+    index = take_row(engine.levels, t.levels, free_level_dtype)
     if index == 0:
         return LEVELS_FULL
     level = row(t.levels, index, level_dtype)
     level.px = px
-    level.qty = 0
     level.orders = 0
-    level.instrument = instrument
-    level.side = which
-    at = side.start + place + 1
-    better = side.count - place - 1
-    shift_entries(t, at, 1, better)
-    store64(t.slots.base + SLOT_BYTES * at, (px << 32) | index)
+    level.held = instrument
+    word = (px << 32) | index
+    deeper = better - LANES
+    rest_at = t.slots.base + SLOT_BYTES * (side.start + side.count - LANES)  # one after the rest's best
+    if better < LANES:
+        store64(rest_at, load64(top_at))              # where the top is not full: the lowest price over the lowest price
+        put_slot(top_at, LANES - 1 - better, word)
+    else:
+        at = rest_at - SLOT_BYTES * deeper
+        if deeper <= LANES:
+            open_slot(rest_at - TOP_BYTES, LANES - deeper)
+        else:
+            memmove(at + SLOT_BYTES, at, SLOT_BYTES * deeper)
+        store64(at, word)
     side.count += 1
     side.best = index if better == 0 else side.best
     return index
 
 
 @leaf
-def close_level(engine, t, side, index):
-    """Take the empty level `index` out of its side and give its row back; the row's px and zero total stay readable."""
-    place = find_place(t, side, row(t.levels, index, level_dtype).px)
-    at = side.start + place
-    better = side.count - 1 - place
-    shift_entries(t, at + 1, -1, better)
+def close_level(engine, t, side, top_at, index):
+    """Take the empty level `index` out of its side and give its row back; the row's zero total stays readable."""
+    better, at = find_place(t, side, top_at, row(t.levels, index, level_dtype).px)
+    deeper = better - LANES
+    rest_at = t.slots.base + SLOT_BYTES * (side.start + side.count - LANES)
+    if better < LANES:
+        take_slot(top_at, LANES - 1 - better, load64(rest_at - SLOT_BYTES))  # the lowest price where there is no rest
+        if better == 0:
+            side.best = load32(top_at + BEST_AT)
+    elif deeper < LANES:
+        close_slot(rest_at - TOP_BYTES, LANES - 1 - deeper)
+    else:
+        memmove(at, at + SLOT_BYTES, SLOT_BYTES * deeper)
     side.count -= 1
-    if better == 0:
-        side.best = row(t.slots, at - 1, slot_dtype).level * 1 if place > 0 else 0
-    give_row(engine.levels, t.levels, index, level_dtype)
+    give_row(engine.levels, t.levels, index, free_level_dtype)
 
 
 @hot
 def grow_side(engine, side):
-    """Move a side to a block twice as large. False when there is none."""
+    """Move the rest of a side, which fills its block, to one twice as large. False when there is none."""
     apart()
     slots, blocks = span(engine.slots), span(engine.blocks)
     wanted, size = 0, SIDE_ROOM
@@ -175,15 +213,15 @@ def grow_side(engine, side):
         at = engine.slots_fresh + LANES
         engine.slots_fresh += size + 2 * LANES
         for i in range(LANES):
-            row(slots, at - 1 - i, slot_dtype).px = LOWEST
+            store64(slots.base + SLOT_BYTES * (at - 1 - i), LOWEST << 32)
     if side.room > 0:
-        memmove(slots.base + SLOT_BYTES * at, slots.base + SLOT_BYTES * side.start, SLOT_BYTES * side.count)
+        memmove(slots.base + SLOT_BYTES * at, slots.base + SLOT_BYTES * side.start, SLOT_BYTES * side.room)
         given, old_class = SIDE_ROOM, 0
         while given < side.room:
             given += given
             old_class += 1
         block = row(blocks, old_class, block_class_dtype)
-        store64(slots.base + SLOT_BYTES * side.start, block.free << 32)  # as a px: looking ahead may take it for a slot, of level 0
+        store64(slots.base + SLOT_BYTES * side.start, block.free << 32)  # as a px: for who looks ahead it is of level 0
         block.free = side.start + 1
     side.start = at
     side.room = size
@@ -210,11 +248,12 @@ def add_order(engine, t, instrument, which, ref, qty, px, mpid):
     index = take_row(engine.orders, t.orders, resting_dtype)
     if index == 0:
         return ORDERS_FULL, 0
-    place = find_place(t, side, signed)
-    slot = row(t.slots, side.start + place, slot_dtype)  # below the worst one stands the lowest price there is
+    top_at = top_of(book, which)
+    better, at = find_place(t, side, top_at, signed)
+    slot = record_at(at, slot_dtype)
     found = slot.level if slot.px == signed else 0
     if found == 0:
-        found = open_level(engine, t, side, place, signed, instrument, which)
+        found = open_level(engine, t, side, top_at, better, signed, instrument)
         if found < 0:
             row(t.orders, index, resting_dtype).qty = 0
             give_row(engine.orders, t.orders, index, resting_dtype)
@@ -226,7 +265,7 @@ def add_order(engine, t, instrument, which, ref, qty, px, mpid):
     order.turn = engine.turn
     order.mpid = mpid
     engine.turn += 1
-    level.qty += qty
+    level.held += qty << SHARES_AT
     level.orders += 1
     enter_order(t, ref, index)
     book.orders += 1
@@ -238,15 +277,15 @@ def remove_order(engine, t, index):
     """Take order `index` out of its level, and the level out of its side where it was the last.
 
     Returns top: 1 when its level is, or was, the best of its side. The level's row stays readable until the next order is added:
-    px, total and count after the change.
+    total and count after the change, but where it is empty its px no more.
     """
     order = row(t.orders, index, resting_dtype)
     found = order.level * 1
     level = row(t.levels, found, level_dtype)
-    book = row(t.books, level.instrument, book_dtype)
-    side = book.sides[level.side]
+    book, which = row(t.books, owner_of(level), book_dtype), side_of(level)
+    side = book.sides[which]
     top = 1 if side.best == found else 0
-    level.qty -= order.qty
+    level.held -= order.qty << SHARES_AT
     order.qty = 0
     left = level.orders - 1
     level.orders = left
@@ -254,7 +293,7 @@ def remove_order(engine, t, index):
     leave_order(t, order.ref, index)
     give_row(engine.orders, t.orders, index, resting_dtype)
     if left == 0:
-        close_level(engine, t, side, found)
+        close_level(engine, t, side, top_of(book, which), found)
     return top
 
 
@@ -280,12 +319,14 @@ def clear_books(engine):
             side.count = 0
             side.room = 0
             side.best = 0
+        for i in range(2 * LANES):
+            store64(address_of(book) + TOPS_AT + SLOT_BYTES * i, LOWEST << 32)
         end_write(book)
     for size_class in range(engine.blocks.count):
         row(span(engine.blocks), size_class, block_class_dtype).free = 0
     engine.slots_fresh = LOW + LANES
     for i in range(LOW):
-        row(t.slots, i, slot_dtype).px = LOWEST
+        store64(t.slots.base + SLOT_BYTES * i, LOWEST << 32)
     reset_arena(engine.orders)
     reset_arena(engine.levels)
     engine.newest = -(1 << 63)

@@ -20,9 +20,10 @@ import numpy as np
 from hftd.core.jit import hot
 from hftd.core.layout import layout
 from hftd.core.memory import load16, record_at, records, row, set_array, span, span_dtype, store64, swap16
+from hftd.feed.book import SLOT_BYTES, shares_of, top_of
 from hftd.feed.build import Build, private_tables
 from hftd.feed.files import DataError, ItchFile, Scan
-from hftd.feed.memory import book_dtype, level_dtype, slot_dtype
+from hftd.feed.memory import LANES, book_dtype, level_dtype, slot_dtype
 from hftd.feed.state import listed_dtype
 from hftd.feed.view import told
 from hftd.msg.records import instrument_dtype, quote_dtype
@@ -112,14 +113,16 @@ def collect_run(agent, collect, end):
 @hot
 def write_side(agent, instrument, which, levels, to):
     """Write price and size of a side's best `levels` levels at every 32 bytes from address `to`; 0, 0 where there is none."""
-    side = row(span(agent.engine.books), instrument, book_dtype).sides[which]
+    book = row(span(agent.engine.books), instrument, book_dtype)
+    side, top_at = book.sides[which], top_of(book, which)
     slots, rows = span(agent.engine.slots), span(agent.engine.levels.rows)
     for i in range(levels):
         px = qty = 0
         if i < side.count:
-            level = row(rows, row(slots, side.start + side.count - 1 - i, slot_dtype).level, level_dtype)
+            at = top_at + SLOT_BYTES * (LANES - 1 - i) if i < LANES else slots.base + SLOT_BYTES * (side.start + side.count - 1 - i)
+            level = row(rows, record_at(at, slot_dtype).level, level_dtype)
             px = -level.px if which != 0 else level.px
-            qty = level.qty
+            qty = shares_of(level)
         store64(to, px)
         store64(to + 8, qty)
         to += 32

@@ -10,7 +10,7 @@ import numpy as np
 from hftd.core.jit import hot
 from hftd.core.layout import PAIR, offset_of
 from hftd.core.memory import address, block, records, set_span
-from hftd.feed.book import BLOCK_CLASSES, LOW, block_class_dtype, clear_books
+from hftd.feed.book import BLOCK_CLASSES, block_class_dtype, clear_books
 from hftd.feed.memory import (
     HISTOGRAMS,
     book_dtype,
@@ -163,7 +163,7 @@ class Build:
             set_span(agent[name], own[name].base, own[name].count)
         looks = own["looks"].rows                         # as if each had looked at an order of the first book
         looks["side_at"] = tables["books"].base + offset_of(book_dtype, "sides")
-        looks["top"] = LOW
+        looks["near_at"] = looks["top_at"] = tables["books"].base + offset_of(book_dtype, "tops")
         agent["crowded"] = CROWDED
         for name in ("types", "instruments", "quotes", "statuses"):
             set_span(agent[name], tables[name].base, tables[name].count)

@@ -13,7 +13,7 @@ from hftd.core.atomics import tsc
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
 from hftd.core.memory import address_of, load64, record_at, row, span, store64
-from hftd.feed.book import best
+from hftd.feed.book import best, shares_of
 from hftd.feed.memory import book_dtype, feed_counters_dtype, level_dtype
 from hftd.feed.state import SINK_RING
 from hftd.msg.enums import BookState, EventKind
@@ -86,7 +86,7 @@ def update_quote(agent, t, book, which, quote):
     if found != 0:
         level = row(t.levels, found, level_dtype)
         px = level.px if which == 0 else -level.px
-        qty = level.qty
+        qty = shares_of(level)
     at = address_of(quote) + QUOTE_BID + which * QUOTE_SIDE
     store64(at, px)
     store64(at + 8, qty)

@@ -103,36 +103,10 @@ feed_counters_dtype = counters("feed", [
 ])  # fmt: skip
 
 side_dtype = layout("side", 16, [
-    ("start", "i4"),                              # first of the side's entries in `slots`
-    ("count", "i4"),                              # levels; the best is entry start + count - 1
+    ("start", "i4"),                              # first of the side's entries in `slots`: all but its LANES best levels
+    ("count", "i4"),                              # levels in all; the best entry is start + count - LANES - 1
     ("room", "i4"),                               # entries the side may use before it must grow; a power of two, or 0
     ("best", "i4"),                               # row of the best level; 0: the side is empty
-])  # fmt: skip
-
-book_dtype = layout("book", LINE, [
-    ("version", "i8"),                            # odd while the feed writes
-    ("events", "i8"),                             # market events published for this instrument
-    ("sides", (side_dtype, (2,))),                # buy, sell
-    ("orders", "i4"),                             # orders in this book
-    ("taints", "i4"),                             # messages that this book contradicted: how far it is to be doubted
-    ("wire_seq", "u4"),                           # low 32 bits of the number of the last message about it: levels, prints, status
-    ("state", "u1"),                              # BookState
-    ("lacking", "u1"),                            # LACKS_…: not LIVE until it is cleared
-    ("pad0", "u2"),
-])  # fmt: skip
-
-LACKS_ORDER, LACKS_TRUST, LACKS_MENDING = 1, 2, 4
-"""book.lacking: a store was full, so an order is missing; a message contradicted the book; the snapshot asked for makes it anew."""
-
-level_dtype = layout("level", 32, [
-    ("px", "i8"),                                 # venue scale; asks negated, so that the best is the greatest on either side
-    ("qty", "i8"),                                # shares of all orders
-    ("next", "u4"),                               # while free: next free row
-    ("orders", "u4"),                             # how many
-    ("instrument", "u2"),
-    ("side", "u1"),                               # Side
-    ("pad0", "u1"),
-    ("pad1", "u4"),
 ])  # fmt: skip
 
 slot_dtype = layout("book_slot", 8, [
@@ -143,6 +117,37 @@ slot_dtype = layout("book_slot", 8, [
 decimals keeps ticks."""
 
 PX_LIMIT = 1 << 31
+
+book_dtype = layout("book", 3 * LINE, [
+    ("version", "i8"),                            # odd while the feed writes
+    ("events", "i8"),                             # market events published for this instrument
+    ("sides", (side_dtype, (2,))),                # buy, sell
+    ("orders", "i4"),                             # orders in this book
+    ("taints", "i4"),                             # messages that this book contradicted: how far it is to be doubted
+    ("wire_seq", "u4"),                           # low 32 bits of the number of the last message about it: levels, prints, status
+    ("state", "u1"),                              # BookState
+    ("lacking", "u1"),                            # LACKS_…: not LIVE until it is cleared
+    ("pad0", "u2"),
+    ("tops", (slot_dtype, (2 * LANES,)), LINE),   # the LANES best levels of each side, a line each, the best last
+])  # fmt: skip
+
+LACKS_ORDER, LACKS_TRUST, LACKS_MENDING = 1, 2, 4
+"""book.lacking: a store was full, so an order is missing; a message contradicted the book; the snapshot asked for makes it anew."""
+
+level_dtype = layout("level", 16, [
+    ("px", "i4"),                                 # venue scale; asks negated, so that the best is the greatest on either side
+    ("orders", "u4"),                             # how many
+    ("held", "i8"),                               # shares of all orders, << SHARES_AT; the instrument below
+])  # fmt: skip
+
+SHARES_AT = 16
+"""Bits of the instrument in `level.held`: four levels share a line."""
+
+free_level_dtype = layout("free_level", 16, [     # a level's row while nobody uses it
+    ("next", "u4"),                               # next free row
+    ("orders", "u4"),                             # 0
+    ("held", "i8"),                               # as it was
+])  # fmt: skip
 
 type_count_dtype = layout("type_count", 8, [("count", "i8")])
 

@@ -12,6 +12,7 @@ import os
 
 from hftd.core.jit import hot, leaf
 from hftd.core.memory import load8, load16, load64, prefault, record_at, row, span, swap16, swap32, swap64
+from hftd.feed.book import shares_of
 from hftd.feed.build import Build, private_tables
 from hftd.feed.files import ItchFile, Scan
 from hftd.feed.memory import level_dtype
@@ -103,7 +104,7 @@ def book_checksum(agent):
     for index in range(1, agent.engine.levels.fresh):
         level = row(levels, index, level_dtype)
         if level.orders > 0:
-            total += level.px * 31 + level.qty * 1_000_003 + level.orders * 7919
+            total += level.px * 31 + shares_of(level) * 1_000_003 + level.orders * 7919
     return total
 
 

@@ -48,12 +48,13 @@ DOES_ADD, DOES_TAKE, DOES_EMIT = 1, 2, 4
 look_dtype = layout("look", LINE, [               # what looking ahead knows of a message
     ("new_px", "i8"),                             # of a replacement: its new price
     ("side_at", "i8"),                            # address of the side it adds to, or takes from
+    ("top_at", "i8"),                             # address of the best slots of that side
+    ("near_at", "i8"),                            # address of the slots that its price is looked for in
     ("word", "i8"),                               # the greatest word a slot of its price can be
-    ("top", "i8"),                                # the slot after the best of that side
-    ("slot", "i8"),                               # of its reference
+    ("slot", "u4"),                               # of its reference
     ("order", "u4"),                              # first row of its slot
     ("level", "u4"),                              # the level it takes from, or is likely to join
-    ("instrument", "i8"),
+    ("instrument", "u4"),
     ("does", "i8"),                               # DOES_…
 ])  # fmt: skip
 

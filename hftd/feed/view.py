@@ -7,7 +7,7 @@ is copied in one go, so the lists are of one moment.
 import numpy as np
 
 from hftd.errors import HftdError
-from hftd.feed.memory import book_dtype, level_dtype, slot_dtype
+from hftd.feed.memory import LANES, SHARES_AT, book_dtype, level_dtype, slot_dtype
 from hftd.msg.enums import TradingState
 
 TRIES = 10_000
@@ -30,6 +30,14 @@ def told(cell: np.void) -> dict[str, int | str]:
     return {name: value for name, value in found.items() if value != ""}
 
 
+def rows_of(book: np.void, slots: np.ndarray, which: int) -> np.ndarray:
+    """Return the rows of a side's levels, the best last, from a copy of its book_dtype record. which: Side. A torn copy has any."""
+    start, count = int(book["sides"][which]["start"]), int(book["sides"][which]["count"])
+    top = book["tops"]["level"][LANES * which : LANES * (which + 1)]
+    rest = slots["level"][max(start, 0) : max(start + count - LANES, 0)]
+    return np.concatenate((rest, top[LANES - min(max(count, 0), LANES) :]))
+
+
 def read_sides(books: np.ndarray, levels: np.ndarray, slots: np.ndarray, instrument: int, depth: int) -> tuple[list, list]:
     """Return (bids, asks) of an instrument, best first, at most `depth` levels of [px, qty, orders]; px in venue scale.
 
@@ -41,12 +49,11 @@ def read_sides(books: np.ndarray, levels: np.ndarray, slots: np.ndarray, instrum
             continue
         sides = []
         for which in (0, 1):
-            at, count = (int(books["sides"][instrument, which][name]) for name in ("start", "count"))
-            rows = np.array(slots["level"][at + max(count - depth, 0) : at + count][::-1])
+            rows = rows_of(np.array(books[instrument : instrument + 1])[0], slots, which)
             if len(rows) and rows.max() >= len(levels):
                 break                                 # torn: the side moved under us
-            found = levels[rows]
-            sides.append([[abs(int(level["px"])), int(level["qty"]), int(level["orders"])] for level in found])
+            found = levels[rows[::-1][:depth]]
+            sides.append([[abs(int(level["px"])), int(level["held"]) >> SHARES_AT, int(level["orders"])] for level in found])
         if len(sides) == 2 and int(books["version"][instrument]) == before:
             return sides[0], sides[1]
     raise HftdError("the book could not be read: the feed is in the middle of a change; is it alive? try: hftd status")

@@ -16,6 +16,8 @@ from hftd.core.agent import Agent
 from hftd.core.layout import offset_of
 from hftd.core.memory import address, block, records, set_array, set_span
 from hftd.errors import HftdError
+from hftd.feed.memory import SHARES_AT
+from hftd.feed.view import rows_of
 from hftd.msg.enums import AgentState, BookState, DenyReason, ExecType, LogCode, Reason, Role, TradingState
 from hftd.msg.ids import next_epoch
 from hftd.msg.records import report_dtype, status_dtype
@@ -193,12 +195,11 @@ class StrategyAgent(Agent):
             quote, status = (np.array(market[name][index : index + 1]) for name in ("quotes", "statuses"))
             sides = []
             for side in range(2):
-                at, count = int(head["sides"][side]["start"]), int(head["sides"][side]["count"])
-                mine = np.array(slots["level"][at : at + count]) if 0 <= at <= at + count <= len(slots) else None
-                if mine is None or np.any(mine >= len(levels)):
+                mine = rows_of(head, slots, side)
+                if np.any(mine >= len(levels)):
                     break
                 rows = np.array(levels[mine])
-                sides.append((rows["px"].copy(), rows["qty"].copy(), rows["orders"].astype(np.int64)))
+                sides.append((rows["px"].astype(np.int64), rows["held"] >> SHARES_AT, rows["orders"].astype(np.int64)))
             if int(theirs["version"][index]) == before and len(sides) == 2:
                 break
         else:

@@ -3,8 +3,11 @@
 import numpy as np
 
 from hftd.core.memory import address
+from hftd.feed.book import LOWEST
 from hftd.feed.build import Build, private_tables
+from hftd.feed.memory import LANES, SHARES_AT
 from hftd.feed.orders import queue_of
+from hftd.feed.view import rows_of
 from hftd.venues.nasdaq.itch50 import symbol_to_int
 from hftd.venues.nasdaq.itchfeed import apply_run
 from tests.support.itch_messages import framed
@@ -59,19 +62,24 @@ class Feed:
         for which in (0, 1):
             side = book["sides"][which]
             at, count, room = int(side["start"]), int(side["count"]), int(side["room"])
-            assert 0 <= count <= room
-            prices, handles = (tables["slots"].rows[name][at : at + count] for name in ("px", "level"))
+            rest, top = max(count - LANES, 0), book["tops"][LANES * which : LANES * (which + 1)]
+            assert 0 <= rest <= room
+            assert np.all(top["px"][: max(LANES - count, 0)] == LOWEST), "what is empty has the lowest price"
+            assert np.all(tables["slots"].rows["px"][at - LANES : at] == LOWEST), "and what is below the worst"
+            prices, handles = (np.concatenate((tables["slots"].rows[name][at : at + rest], top[name][max(LANES - count, 0) :]))
+                               for name in ("px", "level"))  # fmt: skip
+            assert handles.tolist() == rows_of(book, tables["slots"].rows, which).tolist()
             assert np.all(np.diff(prices) > 0), "a side is strictly ascending"
             assert int(side["best"]) == (int(handles[-1]) if count else 0)
             rows = []
             for px, handle in zip(prices[::-1], handles[::-1]):
                 level = tables["levels"].rows[int(handle)]
-                assert int(level["px"]) == int(px) and int(level["side"]) == which
-                assert int(level["instrument"]) == instrument
+                assert int(level["px"]) == int(px) and (int(px) < 0) == bool(which)
+                assert int(level["held"]) & 0xFFFF == instrument
                 waiting = orders[queue_of(orders, int(handle))]
                 queue = [[int(order["ref"]) & ((1 << 64) - 1), int(order["qty"])] for order in waiting]
                 assert len(queue) == int(level["orders"]) > 0
-                assert sum(qty for _, qty in queue) == int(level["qty"])
+                assert sum(qty for _, qty in queue) == int(level["held"]) >> SHARES_AT
                 rows.append([abs(int(level["px"])), queue])
                 live += len(queue)
             found.append(rows)

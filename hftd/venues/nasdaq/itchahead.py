@@ -1,12 +1,13 @@
 """Looking ahead: the lines that later messages of a run will need are asked for while earlier ones are applied.
 
-Six looks at each message. Five are STAGE messages apart, each fetching what the last one found the address of:
+Seven looks at each message. Six are STAGE messages apart, each fetching what the last one found the address of:
 
-    first     its book; the slot of its reference
-    second    the first order of that slot; the slots of the side it adds to
-    third     the level it takes from; the level whose price it adds at
-    fourth    the slots where a level may go; the quote, where the top may move
-    fifth     of a replacement: the level whose price it adds at
+    first     its book; the top it adds to; the slot of its reference
+    second    the first order of that slot
+    third     the level it takes from; the slots it adds among
+    fourth    the level whose price it adds at; the top where a level may go; the quote, where the top may move
+    fifth     of a replacement: the slots it adds among
+    sixth     of a replacement: the level whose price it adds at
     last      when the message is next: what its turn reads first, from the second-level cache into the first
 
 What a message is, is a coin toss, so the first four do not branch on it: they choose addresses, and where there is nothing to fetch
@@ -30,7 +31,6 @@ from hftd.core.memory import (
     load32,
     load64,
     prefetch_far,
-    prefetch_near,
     prefetch_write,
     record_at,
     row,
@@ -39,7 +39,7 @@ from hftd.core.memory import (
     swap32,
     swap64,
 )
-from hftd.feed.book import LOW, SLOT_BYTES, last_word, tables
+from hftd.feed.book import SLOT_BYTES, TOP_BYTES, TOPS_AT, last_word, side_of, tables
 from hftd.feed.memory import LANES, book_dtype, level_dtype, side_dtype, slot_dtype
 from hftd.feed.moves import count_above
 from hftd.feed.orders import head_dtype, resting_dtype, slot_of
@@ -50,7 +50,7 @@ from hftd.venues.nasdaq.itchrare import SELL
 
 STAGE = 8
 """Messages between two looks at a message, and between the last and its turn."""
-LOOKED = 5 * STAGE
+LOOKED = 6 * STAGE
 """Messages that a message is looked at before its turn."""
 READ_AHEAD = 2048
 """Bytes ahead of the first look that a long run itself is fetched: the processor's own prefetcher ends with each page."""
@@ -72,12 +72,27 @@ NEW_PRICE_AT = 2 + offset_of(order_replace_dtype, "price")
 """Of a framed message."""
 SIDES_AT = offset_of(book_dtype, "sides")
 
-assert LOW == 2 * LANES and LOOKS > LOOKED
+assert LOOKS > LOOKED
+
+
+@leaf
+def taking(does):
+    """Return -1 where a message takes from an order, else 0: to choose with, without a branch."""
+    return -1 if does & DOES_TAKE != 0 else 0
+
+
+@leaf
+def choose(a, b, mask):
+    """Return `a` where mask is 0, `b` where it is -1, without a branch."""
+    return a ^ ((a ^ b) & mask)
 
 
 @leaf
 def look_first(t, listing, kinds, ahead, at, end):
-    """First look at the message framed at `at`: fetch its book, and the slot of its reference. Returns where the next one is."""
+    """First look at the message framed at `at`: fetch its book, the top it adds to, and the slot of its reference.
+
+    Returns where the next one is.
+    """
     length, does, instrument = 0, 0, 0
     if at + LONGEST <= end:
         length = 2 + swap16(load16(at))
@@ -87,95 +102,105 @@ def look_first(t, listing, kinds, ahead, at, end):
         which = 1 if load8(at + SIDE_AT) == SELL else 0
         px = swap32(load32(at + PRICE_AT))
         book_at = t.books.base + BOOK_BYTES * instrument
+        top_at = choose(book_at + TOPS_AT + TOP_BYTES * which, t.slots.base, taking(does))
         prefetch_far(t.heads.base + HEAD_BYTES * slot)
         prefetch_far(book_at)
+        prefetch_far(top_at)
         ahead.new_px = swap32(load32(at + NEW_PRICE_AT))
         ahead.slot = slot
         ahead.word = last_word(-px if which == 1 else px)
         ahead.side_at = book_at + SIDES_AT + SIDE_BYTES * which
+        ahead.top_at = top_at
     ahead.instrument = instrument
     ahead.does = does
     return at + length
 
 
 @leaf
-def fetch_slots(t, side, wanted):
-    """Fetch the LOW best slots of a side where `wanted` is -1, some others where it is 0. Returns the one after the best."""
-    top = LOW + ((side.start + side.count - LOW) & wanted)
-    top_at = t.slots.base + SLOT_BYTES * top
-    prefetch_far(top_at - SLOT_BYTES)
-    prefetch_far(top_at - SLOT_BYTES * LANES)
-    prefetch_far(top_at - SLOT_BYTES * LOW)
-    return top
+def fetch_near(t, side, top_at, word):
+    """Fetch the slots in which a price is looked for: the top of a side, or what is next to it. Returns their address."""
+    rest_at = t.slots.base + SLOT_BYTES * (side.start + side.count - 2 * LANES)
+    near_at = choose(top_at, rest_at, -(count_above(top_at, word) // LANES))
+    prefetch_far(near_at)
+    prefetch_far(near_at + TOP_BYTES - SLOT_BYTES)
+    return near_at
 
 
 @leaf
-def level_near(t, top, word):
-    """Return the level, of the LOW slots before slot `top`, that an order of price `word` joins or goes in above."""
-    top_at = t.slots.base + SLOT_BYTES * top
-    better = count_above(top_at - SLOT_BYTES * LANES, word)
-    better += count_above(top_at - SLOT_BYTES * LOW, word) & -(better // LANES)
-    return row(t.slots, top - 1 - min(better, LOW - 1), slot_dtype).level * 1
-
-
-@leaf
-def taking(ahead):
-    """Return -1 where the message takes from an order, else 0: to choose with, without a branch."""
-    return -1 if ahead.does & DOES_TAKE != 0 else 0
+def slot_near(near_at, word):
+    """Return the address, of LANES slots, of the one whose level an order of price `word` joins or goes in above."""
+    return near_at + SLOT_BYTES * (LANES - 1 - min(count_above(near_at, word), LANES - 1))
 
 
 @leaf
 def look_second(t, ahead):
-    """Second look: fetch the first order of the slot, and the slots of the side it adds to."""
+    """Second look: fetch the first order of the slot."""
     order = row(t.heads, ahead.slot, head_dtype).order * 1
     prefetch_far(t.orders.base + RESTING_BYTES * order)
     ahead.order = order
-    ahead.top = fetch_slots(t, record_at(ahead.side_at, side_dtype), ~taking(ahead))
 
 
 @leaf
 def look_third(t, ahead):
-    """Third look: fetch the level it takes from, or the level whose price it adds at."""
-    takes = taking(ahead)
-    order = row(t.orders, ahead.order, resting_dtype)
-    joined = level_near(t, ahead.top * 1, ahead.word)
-    level = joined ^ ((joined ^ order.level) & takes)
+    """Third look: fetch the level it takes from, or the slots it adds among."""
+    level = row(t.orders, ahead.order, resting_dtype).level & taking(ahead.does)
     prefetch_far(t.levels.base + LEVEL_BYTES * level)
+    ahead.near_at = fetch_near(t, record_at(ahead.side_at, side_dtype), ahead.top_at, ahead.word)
     ahead.level = level
 
 
 @leaf
 def look_fourth(agent, t, ahead):
-    """Fourth look: fetch the slots where a level may go, and the quote."""
-    takes = taking(ahead)
-    level = row(t.levels, ahead.level, level_dtype)
-    side_at = t.books.base + BOOK_BYTES * ahead.instrument + SIDES_AT + SIDE_BYTES * level.side
+    """Fourth look: fetch the level whose price it adds at, the top where a level may go, and the quote."""
+    takes = taking(ahead.does)
+    taken = row(t.levels, ahead.level, level_dtype)
+    which, moves = side_of(taken), taken.orders == 1 or ahead.does & BOTH == BOTH
+    joins_at = slot_near(ahead.near_at, ahead.word)
+    level = choose(record_at(joins_at, slot_dtype).level * 1, ahead.level * 1, takes)
+    prefetch_far(t.levels.base + LEVEL_BYTES * level)
+    book_at = t.books.base + BOOK_BYTES * ahead.instrument
+    side_at = choose(ahead.side_at * 1, book_at + SIDES_AT + SIDE_BYTES * which, takes)
+    top_at = choose(ahead.top_at * 1, book_at + TOPS_AT + TOP_BYTES * which, takes & -moves)
+    prefetch_far(top_at)
     side = record_at(side_at, side_dtype)
-    moves = level.orders == 1 or ahead.does & BOTH == BOTH
-    ahead.top = fetch_slots(t, side, takes & -moves)
-    ahead.side_at = side_at
-    quote_at = agent.quotes.base + QUOTE_BYTES * (ahead.instrument if ahead.level == side.best else 0)
+    rest_at = t.slots.base + SLOT_BYTES * (side.start + side.count - LANES)
+    rest_at = choose(book_at, rest_at - SLOT_BYTES, takes & -moves)
+    prefetch_far(rest_at)
+    prefetch_far(rest_at + SLOT_BYTES - TOP_BYTES)
+    quote_at = agent.quotes.base + QUOTE_BYTES * (ahead.instrument if level == side.best else 0)
     prefetch_far(quote_at)
     prefetch_far(quote_at + 64)
+    ahead.side_at = side_at
+    ahead.top_at = top_at
+    ahead.level = level
 
 
 @leaf
 def look_fifth(t, ahead):
-    """Fifth look, at a replacement: fetch the level whose price it adds at. (One message in ten: this is a branch.)"""
+    """Fifth look, at a replacement: fetch the slots it adds among. (One message in ten: this is a branch.)"""
     if ahead.does & BOTH == BOTH:
         sells = (ahead.side_at ^ SIDES_AT) & SIDE_BYTES != 0  # a book begins a line
-        level = level_near(t, ahead.top * 1, last_word(-ahead.new_px if sells else ahead.new_px * 1))
+        word = last_word(-ahead.new_px if sells else ahead.new_px * 1)
+        ahead.near_at = fetch_near(t, record_at(ahead.side_at, side_dtype), ahead.top_at, word)
+        ahead.word = word
+
+
+@leaf
+def look_sixth(t, ahead):
+    """Sixth look, at a replacement: fetch the level whose price it adds at."""
+    if ahead.does & BOTH == BOTH:
+        level = record_at(slot_near(ahead.near_at, ahead.word), slot_dtype).level * 1
         prefetch_far(t.levels.base + LEVEL_BYTES * level)
+        ahead.level = level
 
 
 @leaf
 def look_last(t, ahead):
     """Last look: fetch nearer what the message's turn, which is next, has to wait for."""
-    side = record_at(ahead.side_at, side_dtype)
     prefetch_write(t.heads.base + HEAD_BYTES * ahead.slot)
     prefetch_write(t.orders.base + RESTING_BYTES * ahead.order)
     prefetch_write(t.levels.base + LEVEL_BYTES * ahead.level)
-    prefetch_near(t.slots.base + SLOT_BYTES * (side.start + side.count - LANES))
+    prefetch_write(ahead.top_at)
 
 
 @hot
@@ -190,6 +215,7 @@ def look(agent, far, end, k):
     look_third(t, row(looks, (k - 2 * STAGE) & LOOK_MASK, look_dtype))
     look_fourth(agent, t, row(looks, (k - 3 * STAGE) & LOOK_MASK, look_dtype))
     look_fifth(t, row(looks, (k - 4 * STAGE) & LOOK_MASK, look_dtype))
+    look_sixth(t, row(looks, (k - 5 * STAGE) & LOOK_MASK, look_dtype))
     look_last(t, row(looks, (k - LOOKED + 1) & LOOK_MASK, look_dtype))
     return far
 
@@ -230,3 +256,5 @@ def look_at_group(agent, at, end):
         look_fourth(agent, t, row(looks, i, look_dtype))
     for i in range(seen):
         look_fifth(t, row(looks, i, look_dtype))
+    for i in range(seen):
+        look_sixth(t, row(looks, i, look_dtype))

@@ -18,9 +18,9 @@ from hftd.core.apart import apart
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
 from hftd.core.memory import load8, load16, load32, load64, record_at, row, span, swap16, swap32, swap64
-from hftd.feed.book import add_order, best, remove_order, tables
+from hftd.feed.book import add_order, best, owner_of, remove_order, shares_of, side_of, tables
 from hftd.feed.events import BOOK_STATE, LEVEL, emit, end_change, make_room, update_quote
-from hftd.feed.memory import PX_LIMIT, book_dtype, feed_counters_dtype, level_dtype, type_count_dtype
+from hftd.feed.memory import PX_LIMIT, SHARES_AT, book_dtype, feed_counters_dtype, level_dtype, type_count_dtype
 from hftd.feed.orders import find_order, resting_dtype
 from hftd.feed.prints import remember_print
 from hftd.feed.state import DOES_ADD, DOES_EMIT, DOES_TAKE, SINK_RING, kind_dtype, listed_dtype
@@ -79,7 +79,7 @@ def find_taken(agent, t, instrument, ref, end):
     """Return the row of the order `ref` of an instrument's book; 0, and the book is tainted, when it has no such order."""
     index = find_order(t, ref)
     if index != 0:
-        if row(t.levels, row(t.orders, index, resting_dtype).level, level_dtype).instrument == instrument:
+        if owner_of(row(t.levels, row(t.orders, index, resting_dtype).level, level_dtype)) == instrument:
             return index
     taint(agent, instrument, UNKNOWN_REF, end)
     return 0
@@ -124,8 +124,8 @@ def tell_level(agent, book, instrument, which, px, qty, orders, ref, end):
 
 @leaf
 def price_of(level):
-    """Return the px of a level record, venue scale. It says so whichever side the level is of."""
-    return -level.px if level.side != 0 else level.px * 1
+    """Return the px of a level record, venue scale, whichever side it is of."""
+    return abs(level.px)
 
 
 @leaf
@@ -146,7 +146,7 @@ def apply_add(agent, t, at, kind, book, instrument, end):
         make_room_for(agent)
         if found != 0:
             level = row(t.levels, found, level_dtype)
-            tell_level(agent, book, instrument, which, px, level.qty * 1, level.orders * 1, ref, end)
+            tell_level(agent, book, instrument, which, px, shares_of(level), level.orders * 1, ref, end)
         elif end != 0:
             emit(agent, book, instrument, BOOK_STATE, 0, book.state, 0, 0, end)
     return 1 if found != 0 else 0
@@ -160,7 +160,7 @@ def apply_delete(agent, t, at, book, instrument, end):
     if index == 0:
         return 0
     level = row(t.levels, row(t.orders, index, resting_dtype).level, level_dtype)
-    which = level.side * 1
+    which, px = side_of(level), price_of(level)
     begin_write(book)
     top = remove_order(agent.engine, t, index)
     end_change(agent, book)
@@ -168,7 +168,7 @@ def apply_delete(agent, t, at, book, instrument, end):
         tell_top(agent, t, book, instrument, which)
     if agent.sink == SINK_RING:
         make_room_for(agent)
-        tell_level(agent, book, instrument, which, price_of(level), level.qty * 1, level.orders * 1, ref, end)
+        tell_level(agent, book, instrument, which, px, shares_of(level), level.orders * 1, ref, end)
     return 1
 
 
@@ -186,17 +186,16 @@ def apply_cut(agent, t, at, kind, book, instrument, end):
     order = row(t.orders, index, resting_dtype)
     found = order.level * 1
     level = row(t.levels, found, level_dtype)
-    which = level.side * 1
+    which, px = side_of(level), price_of(level)
     if asked > order.qty:
         taint(agent, instrument, OVERFILL, 0)
     begin_write(book)
     if asked < order.qty:
         order.qty -= asked
-        level.qty -= asked
+        level.held -= asked << SHARES_AT
         top = 1 if book.sides[which].best == found else 0
     else:
         top = remove_order(agent.engine, t, index)
-    px = price_of(level)
     printed = 0
     if kind != ORDER_CANCEL:
         counters = record_at(agent.counters_at, feed_counters_dtype)
@@ -232,7 +231,7 @@ def apply_cut(agent, t, at, kind, book, instrument, end):
         make_room_for(agent)
         if printed != 0:
             emit(agent, book, instrument, TRADE_EVENT, print_px, printed, 0, ref, FLAG_SELL if which == 1 else 0)
-        tell_level(agent, book, instrument, which, px, level.qty * 1, level.orders * 1, ref, end)
+        tell_level(agent, book, instrument, which, px, shares_of(level), level.orders * 1, ref, end)
     return 1
 
 
@@ -247,10 +246,10 @@ def apply_replace(agent, t, at, book, instrument, end):
     order = row(t.orders, index, resting_dtype)
     mpid = order.mpid * 1
     level = row(t.levels, order.level, level_dtype)
-    which = level.side * 1
+    which, old_px = side_of(level), price_of(level)
     begin_write(book)
     top = remove_order(agent.engine, t, index)
-    old_px, old_qty, old_orders = price_of(level), level.qty * 1, level.orders * 1
+    old_qty, old_orders = shares_of(level), level.orders * 1
     found = 0
     if valid(which, qty, px):
         found, new_top = enter(agent, t, book, instrument, which, ref, qty, px, mpid)
@@ -266,7 +265,7 @@ def apply_replace(agent, t, at, book, instrument, end):
             tell_level(agent, book, instrument, which, old_px, old_qty, old_orders, old, end if found == 0 else 0)
         if found != 0:
             now = row(t.levels, found, level_dtype)
-            tell_level(agent, book, instrument, which, px, now.qty * 1, now.orders * 1, ref, end)
+            tell_level(agent, book, instrument, which, px, shares_of(now), now.orders * 1, ref, end)
     return 1
 
 

@@ -18,7 +18,7 @@ snapshot, all books are made anew anyway. A book that is contradicted again whil
 from hftd.core.apart import apart
 from hftd.core.jit import hot
 from hftd.core.memory import copy_bytes, load8, load16, load64, record_at, row, span, store8, store16, store64, swap16
-from hftd.feed.book import remove_order, tables
+from hftd.feed.book import owner_of, remove_order, tables
 from hftd.feed.events import end_change, set_state, tell_void
 from hftd.feed.memory import LACKS_MENDING, LACKS_ORDER, LACKS_TRUST, book_dtype, feed_counters_dtype, level_dtype
 from hftd.feed.orders import resting_dtype
@@ -183,7 +183,7 @@ def empty_books(agent):
     while left > 0 and index < agent.engine.orders.fresh:
         order = row(t.orders, index, resting_dtype)
         if order.qty != 0:
-            book = row(t.books, row(t.levels, order.level, level_dtype).instrument, book_dtype)
+            book = row(t.books, owner_of(row(t.levels, order.level, level_dtype)), book_dtype)
             if book.lacking & LACKS_MENDING != 0:
                 remove_order(agent.engine, t, index)
                 left -= 1

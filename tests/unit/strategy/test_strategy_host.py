@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
-from hftd.feed.memory import level_dtype
+from hftd.core.memory import address
+from hftd.feed.memory import LANES, SHARES_AT
 from hftd.msg.enums import AgentState, BookState, DenyReason, EventKind, ExecType, IntentKind, Reason
 from hftd.msg.ids import EPOCH_MASK, epoch_of, make_id, strategy_of
 from hftd.shm import ring
+from hftd.strategy.levels import LEVEL
+from hftd.strategy.records import level_dtype
 from hftd.strategy.setup import StrategyAgent
 from tests.support.strategy_desk import BUY, PX, SELL, Desk
 
@@ -24,11 +27,12 @@ def fill_feed_book(desk, instrument, bids, asks, wire_seq):
     at = 1 + 100 * instrument
     for side, rows in ((0, bids), (1, asks)):
         books["sides"][instrument, side] = (at, len(rows), 16, at + len(rows) - 1 if rows else 0)
+        handles = np.arange(at, at + len(rows))
+        rest, top = handles[:-LANES], handles[-LANES:]
+        slots["level"][at : at + len(rest)] = rest
+        books["tops"]["level"][instrument, LANES * (side + 1) - len(top) : LANES * (side + 1)] = top
         for px, qty, orders in rows:
-            slots["level"][at] = at
-            level = np.zeros(1, level_dtype)
-            level["px"], level["qty"], level["orders"] = -px if side else px, qty, orders
-            levels[at] = level[0]
+            levels[at] = (-px if side else px, orders, qty << SHARES_AT | instrument)
             at += 1
     books["events"][instrument], books["wire_seq"][instrument], books["version"][instrument] = 500, wire_seq, 12
 
@@ -64,13 +68,17 @@ def test_a_strategy_that_was_too_slow_cancels_and_joins_again_with_the_feeds_boo
 
 
 def test_a_strategy_that_starts_late_has_the_book_from_the_start():
-    """Books, last price and state are there before the first event."""
+    """Books, last price and state are there before the first event; levels too deep for the book's own line as well."""
     desk = Desk()
-    fill_feed_book(desk, 1, [(PX, 10, 1)], [(PX + 100, 30, 3)], wire_seq=7)
+    bids = [(PX - 100 * deep, 10 + deep, 1 + deep) for deep in range(LANES + 3)][::-1]
+    fill_feed_book(desk, 1, bids, [(PX + 100, 30, 3)], wire_seq=7)
     late = StrategyAgent(desk.config, desk.memory, 0)
     late.open()
     book = np.asarray(late.books)[1]
     assert (int(book["bid_px"]), int(book["ask_px"]), int(book["state"])) == (PX, PX + 100, BookState.LIVE)
+    start = (int(book["sides"]["base"][0]) - address(late.levels)) // LEVEL
+    mine = np.frombuffer(late.levels, level_dtype, len(bids), start * LEVEL)
+    assert [(int(row["key"]), int(row["qty"]), int(row["orders"])) for row in mine] == bids
     assert int(np.asarray(late.books)[0]["state"]) == BookState.EMPTY
 
 
