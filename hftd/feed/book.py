@@ -260,12 +260,17 @@ def add_order(engine, t, instrument, which, ref, qty, px, mpid):
             return found, 0
     level = row(t.levels, found, level_dtype)
     order = row(t.orders, index, resting_dtype)
+    held = level.held + (qty << SHARES_AT)
+    if held < 0:                                      # 2**47 shares at one price: no venue means that
+        order.qty = 0
+        give_row(engine.orders, t.orders, index, resting_dtype)
+        return LEVELS_FULL, 0
     order.qty = qty
     order.level = found
     order.turn = engine.turn
     order.mpid = mpid
     engine.turn += 1
-    level.held += qty << SHARES_AT
+    level.held = held
     level.orders += 1
     enter_order(t, ref, index)
     book.orders += 1

@@ -80,7 +80,7 @@ feed_counters_dtype = counters("feed", [
     ("mended", "of those, books made anew from a snapshot"),
     ("mend_failures", "snapshots for that which were too old, too late, or brought more messages than could be kept"),
     ("orders_full", "orders refused: the order store is full; raise feed.orders_max"),
-    ("levels_full", "orders refused: the level store is full; raise feed.levels_max"),
+    ("levels_full", "orders refused: the level store is full, raise feed.levels_max; or 2**47 shares would stand at one price"),
     ("slots_full", "orders refused: no room to grow a side of a book; raise feed.levels_max"),
     ("instruments_full", "symbols announced that found no row; raise universe.max"),
     ("directory", "directory messages of followed instruments"),

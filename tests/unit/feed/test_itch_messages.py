@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from hftd.feed.memory import SHARES_AT
 from hftd.msg.enums import BookState, TradingState
 from hftd.msg.records import INSTRUMENT_ANNOUNCED, INSTRUMENT_SHORT_RESTRICTED, INSTRUMENT_TEST
 from hftd.venues.nasdaq.itch50 import LENGTH
@@ -178,6 +179,23 @@ def test_a_full_level_store_makes_the_book_stale_and_goes_on():
     assert feed.counter("levels_full") == 16 and feed.counter("levels_live") == feed.counter("orders_live") == 63
     feed.apply(itch.add(5, 100, "S", 100, 1_000_100))
     assert len(feed.sides(0)[1]) == 63 and len(feed.sides(0)[1][0][1]) == 2
+
+
+def test_more_shares_than_a_level_counts_are_refused_and_no_total_is_wrong():
+    """A level has 47 bits for its shares: 32,768 orders of the largest size that a message can name."""
+    feed = Feed()
+    feed.apply(itch.directory(5, "AAPL"), itch.add(5, 1, "S", 100, 1_000_000))
+    held = feed.build.tables["levels"].rows["held"]
+    level = int(feed.build.tables["books"].rows["sides"][0, 1]["best"])
+    held[level] += ((1 << 47) - 300) << SHARES_AT
+    feed.apply(itch.add(5, 2, "S", 199, 1_000_000))
+    assert feed.counter("levels_full") == 0 and int(held[level]) >> SHARES_AT == (1 << 47) - 1
+    feed.apply(itch.add(5, 3, "S", 1, 1_000_000))
+    assert feed.counter("levels_full") == 1 and feed.counter("orders_live") == 2
+    assert int(held[level]) == ((1 << 47) - 1) << SHARES_AT
+    assert feed.build.tables["quotes"].rows["state"][0] == BookState.STALE
+    held[level] -= ((1 << 47) - 300) << SHARES_AT
+    assert feed.sides(0)[1] == [[1_000_000, [[1, 100], [2, 199]]]]
 
 
 @pytest.mark.parametrize("order", ["rising", "falling", "random"])
