@@ -45,3 +45,20 @@ def test_a_crowded_store_makes_the_books_of_the_naive_twin(run):
     for locate, name in SYMBOLS.items():
         assert feed.sides(feed.instrument(name)) == tuple(naive.sides(locate))
     assert feed.counter("unknown_refs") == naive.errors["unknown_refs"] > 0
+
+
+def test_looks_at_nothing_leave_no_address_of_another_side_behind():
+    """Behind the end of a run nothing is looked at, and the looks after it go on with what they knew: a side, and the top of it.
+
+    A level that was a bid is an ask by then; its side has few levels, so what is next to the bids' top is before all slots.
+    """
+    shares, nothing = 0xFFFF7, [b"z" * 120] * 35      # in the slots, such a level's shares would be the row of a level
+    feed = Feed(instruments=1, levels=16, orders=64)
+    feed.build.agent["crowded"] = 0
+    feed.apply(itch.directory(1, "S1"))
+    feed.apply(*(itch.add(1, ref, "B", shares, 1_000_000 + 100 * ref, "S1") for ref in range(1, 16)))
+    asks = [itch.add(1, ref, "S", shares, 2_000_000, "S1") for ref in (16, 17)]
+    for run in ([*nothing, *nothing[:9], itch.delete(1, 1), *asks], nothing, nothing):
+        feed.apply_framed(itch.framed(*run))
+        assert int(feed.build.own["looks"].rows["level"].max()) < 16
+    assert [len(side) for side in feed.sides(0)] == [14, 1]

@@ -160,7 +160,8 @@ def look_fourth(agent, t, ahead):
     prefetch_far(t.levels.base + LEVEL_BYTES * level)
     book_at = t.books.base + BOOK_BYTES * ahead.instrument
     side_at = choose(ahead.side_at * 1, book_at + SIDES_AT + SIDE_BYTES * which, takes)
-    top_at = choose(ahead.top_at * 1, book_at + TOPS_AT + TOP_BYTES * which, takes & -moves)
+    top_at = choose(t.slots.base, book_at + TOPS_AT + TOP_BYTES * which, -moves)  # never of another side than side_at
+    top_at = choose(ahead.top_at * 1, top_at, takes)
     prefetch_far(top_at)
     side = record_at(side_at, side_dtype)
     rest_at = t.slots.base + SLOT_BYTES * (side.start + side.count - LANES)
