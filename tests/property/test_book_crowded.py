@@ -5,11 +5,13 @@ import random
 import pytest
 
 from hftd.feed.build import CROWDED
+from hftd.feed.memory import LANES
 from tests.naive.book import NaiveBooks
 from tests.support import itch_messages as itch
 from tests.support.feed_books import Feed
 from tests.support.interpreted import is_child
 
+FULL = ("orders_full", "levels_full", "slots_full")
 SYMBOLS = {locate: f"S{locate}" for locate in range(1, 9)}
 
 
@@ -45,6 +47,50 @@ def test_a_crowded_store_makes_the_books_of_the_naive_twin(run):
     for locate, name in SYMBOLS.items():
         assert feed.sides(feed.instrument(name)) == tuple(naive.sides(locate))
     assert feed.counter("unknown_refs") == naive.errors["unknown_refs"] > 0
+
+
+@pytest.mark.parametrize("run", [3, 13, 400])
+def test_sides_that_grow_and_shrink_around_their_top_are_the_naive_twins_while_looking_ahead(run):
+    """Their levels come and go through LANES and LANES + 1, before there is a block and after; stores run full now and then."""
+    rng = random.Random(run)
+    ahead, plain, naive = Feed(3, 112, 256), Feed(3, 112, 256), NaiveBooks()
+    ahead.build.agent["crowded"] = 0
+    symbols = {locate: f"S{locate}" for locate in range(1, 4)}
+    for feed in (ahead, plain):
+        feed.build.agent["engine"]["slots"]["count"] = 16 + 4 * 32    # four blocks of SIDE_ROOM, or fewer
+        feed.apply(*(itch.directory(locate, name) for locate, name in symbols.items()))
+    live, ref, depths, wanted, wide = [], 0, set(), 400, 40
+    for _ in range(min((600 if is_child() else 24_000) // run, 1_500)):
+        if rng.random() < run / 400:
+            wanted, wide = rng.choice((3, 30, 120, 400)), rng.choice((5, 12, 40))
+        messages = []
+        for _ in range(run):
+            ref += 1
+            locate, px = rng.randrange(1, 4), 1_000_000 + 100 * rng.randrange(wide)
+            known = live.pop(rng.randrange(len(live))) if live and rng.random() < (0.8 if len(live) > wanted else 0.2) else None
+            if known is None:
+                messages.append(itch.add(locate, ref, rng.choice("BS"), 100, px, symbols[locate]))
+            elif rng.random() < 0.6:
+                messages.append(itch.delete(*known))
+                continue
+            else:
+                locate = known[0]
+                messages.append(itch.replace(*known, ref, 200, px))
+            live.append((locate, ref))
+        for message in messages:
+            refused = [plain.counter(name) for name in FULL]
+            plain.apply(message)
+            if refused == [plain.counter(name) for name in FULL]:
+                naive.apply(message)
+            elif message[:1] == b"U":                 # the new half found no room, the old one is gone
+                naive.remove(int.from_bytes(message[11:19], "big"))
+        ahead.apply_framed(itch.framed(*messages))
+        for index, locate in enumerate(symbols):
+            sides = plain.sides(index)
+            assert ahead.sides(index) == sides == tuple(naive.sides(locate)), f"run {run}, up to {ref}"
+            depths.update(len(side) for side in sides)
+    assert [ahead.counter(name) for name in FULL] == [plain.counter(name) for name in FULL]
+    assert is_child() or (depths >= set(range(1, LANES + 3)) and all(plain.counter(name) for name in FULL))
 
 
 def test_looks_at_nothing_leave_no_address_of_another_side_behind():
