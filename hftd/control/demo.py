@@ -40,6 +40,7 @@ from hftd.sim.options import SYNTHETIC_SYMBOLS
 
 EXAMPLES = ("market_maker.py", "imbalance_taker.py")
 SYMBOLS_MAX = 32
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 class DemoError(HftdError):
@@ -67,15 +68,17 @@ def run(options) -> int:
 
 
 class Told:
-    """SIGTERM and SIGHUP, which end the demonstration as Ctrl-C does: whatever it started is ended, too.
+    """SIGTERM, SIGHUP and Ctrl-C, which end the demonstration: whatever it started is ended, too.
 
-    The handler raises; but an exception in a callback of the compiler is swallowed by it, so that loops `check()` besides.
+    The handler raises; but an exception in a callback of the compiler, or where an object is let go, is swallowed there, so that
+    loops `check()` besides. A signal that whoever started us has us ignore stays ignored.
     """
 
     def __init__(self):
         self.number = 0
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._told)
+        for number in SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._told)
 
     def _told(self, number, frame):
         self.number = number
@@ -88,7 +91,7 @@ class Told:
 
     def ignore(self) -> None:
         """From now on, hear no signal: what is being ended is ended in good order, and in bounded time."""
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 

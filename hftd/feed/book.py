@@ -261,7 +261,7 @@ def add_order(engine, t, instrument, which, ref, qty, px, mpid):
     level = row(t.levels, found, level_dtype)
     order = row(t.orders, index, resting_dtype)
     held = level.held + (qty << SHARES_AT)
-    if held < 0:                                      # 2**47 shares at one price: no venue means that
+    if held >> 63 != 0:                               # 2**47 shares at one price: no venue means that
         order.qty = 0
         give_row(engine.orders, t.orders, index, resting_dtype)
         return LEVELS_FULL, 0

@@ -55,6 +55,11 @@ def test_fused_layout_agrees_too(tmp_path):
     assert "NOT independent" in text
 
 
+def hear_ctrl_c():
+    """A shell that starts the tests in the background has them, and all they start, ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Begun:
     """A demonstration that a test began, and everything that it started so far."""
 
@@ -62,7 +67,8 @@ class Begun:
         environment = {**os.environ, "TMPDIR": str(directory)}
         command = [sys.executable, "-m", "hftd", "demo", "--seconds", "120"]
         self.directory = directory
-        self.process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                        preexec_fn=hear_ctrl_c)  # fmt: skip
         self.name = f"demo-{self.process.pid}"
         self.pids: set[int] = set()
 
