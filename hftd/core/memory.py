@@ -192,7 +192,6 @@ store16 = _choose(_store(2), _store_twin(2), "store16", "Write two bytes in the 
 store32 = _choose(_store(4), _store_twin(4), "store32", "Write four bytes in the machine's order.")
 store64 = _choose(_store(8), _store_twin(8), "store64", "Write eight bytes in the machine's order.")
 prefetch_write = _choose(_prefetch(1, 3), lambda address: None, "prefetch_write", "Ask for the line at an address, for writing.")
-prefetch_near = _choose(_prefetch(0, 3), lambda address: None, "prefetch_near", "Ask for the line at an address.")
 prefetch_far = _choose(_prefetch(0, 2), lambda address: None, "prefetch_far", "Ask for a line as far as the second-level cache.")
 
 

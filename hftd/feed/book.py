@@ -12,7 +12,7 @@ alone. The rest has a block of entries: where the top was not deep enough, LANES
 that opens in the top pushes the top's worst to the end of the rest, one that closes there pulls it back. What is empty has the
 lowest price there is, in the top and in LANES entries below each block:
 
-    block:   | LANES × lowest price | start: worst … best | free |
+    block:   | LANES × lowest price | start: worst … best | free | LANES spare |
 
 A level's queue is its orders by the turn in which they came (`queue_of`); nothing links them. Links between neighbours are two more
 lines of memory, each in a page of its own, for every order that leaves, and one for every order that comes. And no message asks who
@@ -114,6 +114,12 @@ def top_of(book, which):
 
 
 @leaf
+def end_of_rest(t, side):
+    """Return the address one after the best entry of a side's rest: of what does not stand in its top. side: side_dtype record."""
+    return t.slots.base + SLOT_BYTES * (side.start + side.count - LANES)
+
+
+@leaf
 def find_place(t, side, top_at, px):
     """Return how many levels of a side are better than `px`, and the address of the slot of the first that is not.
 
@@ -123,7 +129,7 @@ def find_place(t, side, top_at, px):
     better = count_above(top_at, word)
     at = top_at + SLOT_BYTES * (LANES - 1 - better)
     if better == LANES:
-        rest_at = t.slots.base + SLOT_BYTES * (side.start + side.count - LANES)  # one after its best
+        rest_at = end_of_rest(t, side)
         deeper = count_above(rest_at - SLOT_BYTES * LANES, word)
         if deeper == LANES:
             low, place = -1, side.count - 2 * LANES - 1  # the first that is not better lies in this range
@@ -156,7 +162,7 @@ def open_level(engine, t, side, top_at, better, px, instrument):
     level.held = instrument
     word = (px << 32) | index
     deeper = better - LANES
-    rest_at = t.slots.base + SLOT_BYTES * (side.start + side.count - LANES)  # one after the rest's best
+    rest_at = end_of_rest(t, side)
     if better < LANES:
         store64(rest_at, load64(top_at))              # where the top is not full: the lowest price over the lowest price
         put_slot(top_at, LANES - 1 - better, word)
@@ -177,7 +183,7 @@ def close_level(engine, t, side, top_at, index):
     """Take the empty level `index` out of its side and give its row back; the row's zero total stays readable."""
     better, at = find_place(t, side, top_at, row(t.levels, index, level_dtype).px)
     deeper = better - LANES
-    rest_at = t.slots.base + SLOT_BYTES * (side.start + side.count - LANES)
+    rest_at = end_of_rest(t, side)
     if better < LANES:
         take_slot(top_at, LANES - 1 - better, load64(rest_at - SLOT_BYTES))  # the lowest price where there is no rest
         if better == 0:

@@ -39,7 +39,7 @@ from hftd.core.memory import (
     swap32,
     swap64,
 )
-from hftd.feed.book import SLOT_BYTES, TOP_BYTES, TOPS_AT, last_word, side_of, tables
+from hftd.feed.book import SLOT_BYTES, TOP_BYTES, TOPS_AT, end_of_rest, last_word, side_of, tables
 from hftd.feed.memory import LANES, book_dtype, level_dtype, side_dtype, slot_dtype
 from hftd.feed.moves import count_above
 from hftd.feed.orders import head_dtype, resting_dtype, slot_of
@@ -119,8 +119,7 @@ def look_first(t, listing, kinds, ahead, at, end):
 @leaf
 def fetch_near(t, side, top_at, word):
     """Fetch the slots in which a price is looked for: the top of a side, or what is next to it. Returns their address."""
-    rest_at = t.slots.base + SLOT_BYTES * (side.start + side.count - 2 * LANES)
-    near_at = choose(top_at, rest_at, -(count_above(top_at, word) // LANES))
+    near_at = choose(top_at, end_of_rest(t, side) - TOP_BYTES, -(count_above(top_at, word) // LANES))
     prefetch_far(near_at)
     prefetch_far(near_at + TOP_BYTES - SLOT_BYTES)
     return near_at
@@ -164,8 +163,7 @@ def look_fourth(agent, t, ahead):
     top_at = choose(ahead.top_at * 1, top_at, takes)
     prefetch_far(top_at)
     side = record_at(side_at, side_dtype)
-    rest_at = t.slots.base + SLOT_BYTES * (side.start + side.count - LANES)
-    rest_at = choose(book_at, rest_at - SLOT_BYTES, takes & -moves)
+    rest_at = choose(book_at, end_of_rest(t, side) - SLOT_BYTES, takes & -moves)
     prefetch_far(rest_at)
     prefetch_far(rest_at + SLOT_BYTES - TOP_BYTES)
     quote_at = agent.quotes.base + QUOTE_BYTES * (ahead.instrument if level == side.best else 0)
