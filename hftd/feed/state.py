@@ -194,5 +194,6 @@ feed_agent_dtype = layout("feed_agent", 1280, [
     ("turned", "i8"),                             # ticks: this turn began
     ("emitted", "i8"),                            # ticks from ts_recv to the last event
     ("crowded", "i8"),                            # live orders from which on it looks ahead
-    ("pad", ("i8", (2,))),
+    ("many", "i8"),                               # instruments from which on not at orders only
+    ("pad", ("i8", (1,))),
 ])  # fmt: skip

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from hftd.feed.build import CROWDED
+from hftd.feed.build import CROWDED, MANY
 from hftd.feed.memory import LANES
 from tests.naive.book import NaiveBooks
 from tests.support import itch_messages as itch
@@ -16,8 +16,9 @@ SYMBOLS = {locate: f"S{locate}" for locate in range(1, 9)}
 
 
 @pytest.mark.skipif(is_child(), reason="tens of thousands of messages")
+@pytest.mark.parametrize("many", [0, MANY])
 @pytest.mark.parametrize("run", [2, 13, 100_000])
-def test_a_crowded_store_makes_the_books_of_the_naive_twin(run):
+def test_a_crowded_store_makes_the_books_of_the_naive_twin(run, many):
     rng = random.Random(run)
     live, messages, ref = [], [itch.directory(locate, name) for locate, name in SYMBOLS.items()], 0
     for step in range(CROWDED + 30_000):
@@ -39,6 +40,7 @@ def test_a_crowded_store_makes_the_books_of_the_naive_twin(run):
     messages.append(b"")
 
     feed, naive = Feed(instruments=8, levels=4096, orders=1 << 17), NaiveBooks()
+    feed.build.agent["many"] = many
     for first in range(0, len(messages), run):
         feed.apply_framed(itch.framed(*messages[first : first + run]))
     for message in messages[:-1]:
@@ -54,7 +56,7 @@ def test_sides_that_grow_and_shrink_around_their_top_are_the_naive_twins_while_l
     """Their levels come and go through LANES and LANES + 1, before there is a block and after; stores run full now and then."""
     rng = random.Random(run)
     ahead, plain, naive = Feed(3, 112, 256), Feed(3, 112, 256), NaiveBooks()
-    ahead.build.agent["crowded"] = 0
+    ahead.build.agent["crowded"] = ahead.build.agent["many"] = 0
     symbols = {locate: f"S{locate}" for locate in range(1, 4)}
     for feed in (ahead, plain):
         feed.build.agent["engine"]["slots"]["count"] = 16 + 4 * 32    # four blocks of SIDE_ROOM, or fewer
@@ -100,7 +102,7 @@ def test_looks_at_nothing_leave_no_address_of_another_side_behind():
     """
     shares, nothing = 0xFFFF7, [b"z" * 120] * 35      # in the slots, such a level's shares would be the row of a level
     feed = Feed(instruments=1, levels=16, orders=64)
-    feed.build.agent["crowded"] = 0
+    feed.build.agent["crowded"] = feed.build.agent["many"] = 0
     feed.apply(itch.directory(1, "S1"))
     feed.apply(*(itch.add(1, ref, "B", shares, 1_000_000 + 100 * ref, "S1") for ref in range(1, 16)))
     asks = [itch.add(1, ref, "S", shares, 2_000_000, "S1") for ref in (16, 17)]

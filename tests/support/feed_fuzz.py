@@ -15,7 +15,7 @@ import numpy as np
 
 from hftd.core.jit import hot
 from hftd.core.memory import address, set_array
-from hftd.feed.build import CROWDED, Build, private_tables
+from hftd.feed.build import CROWDED, MANY, Build, private_tables
 from hftd.feed.state import (
     MEND_NONE,
     PACKET_ROOM,
@@ -221,6 +221,7 @@ class Messages(Checked):
         mode = read.byte()
         on_taint = mode & 1
         self.agent["on_taint"], self.agent["crowded"] = on_taint, 0 if mode & 2 else CROWDED
+        self.agent["many"] = 0 if mode & 4 else MANY
         seq = self.apply([itch.directory(locate, name) for locate, name in SYMBOLS.items()], seq)
         steps = 0
         while read and steps < STEPS:
@@ -279,7 +280,7 @@ class Packets(Checked):
         agent, read = self.agent, Reader(data)
         mode = read.byte()
         agent["on_taint"], agent["snapshot_from"] = mode & 1, 20 if mode & 2 else 0
-        agent["crowded"] = 0 if mode & 4 else CROWDED
+        agent["crowded"], agent["many"] = 0 if mode & 4 else CROWDED, 0 if mode & 8 else MANY
         sent, steps, batch = 0, 0, [itch.directory(locate, name) for locate, name in SYMBOLS.items()]
         while read and steps < STEPS:
             steps += 1

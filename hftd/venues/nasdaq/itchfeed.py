@@ -60,7 +60,7 @@ from hftd.venues.nasdaq.itch50 import (
     order_replace_dtype,
     stamp,
 )
-from hftd.venues.nasdaq.itchahead import GROUP, LONG, LOOKED, SHORT, fetch_few, look, look_at_group
+from hftd.venues.nasdaq.itchahead import GROUP, LONG, LOOKED, ORDERS_LOOKED, SHORT, fetch_few, look_at_group, look_on
 from hftd.venues.nasdaq.itchdoubt import OVERFILL, UNKNOWN_REF, note_crossed, refuse_field, refuse_length, refuse_order, taint
 from hftd.venues.nasdaq.itchrare import BUY, PX_MAX, SELL, YES, apply_rare, learn
 
@@ -334,20 +334,21 @@ def apply_run(agent, at, end, seq):
     while at < end:
         pause = seq + STRETCH
         crowded = agent.engine.orders.used >= agent.crowded
+        all_of_it = crowded and agent.used >= agent.many
         streams = crowded and end - at > LONG
         far, looked = at, 0
-        while streams and looked < LOOKED:            # the looks start as far apart as they stay
-            far = look(agent, far, end, looked)
+        while streams and looked < (LOOKED if all_of_it else ORDERS_LOOKED):  # the looks start as far apart as they stay
+            far = look_on(agent, far, end, looked, all_of_it)
             looked += 1
         if crowded and not streams:
             if end - at > SHORT:
-                look_at_group(agent, at, end)
+                look_at_group(agent, at, end, all_of_it)
                 pause = seq + GROUP
-            else:
+            elif all_of_it:
                 fetch_few(agent, at, end)
         while at < end and seq < pause:
             if streams:
-                far = look(agent, far, end, looked)
+                far = look_on(agent, far, end, looked, all_of_it)
                 looked += 1
             length = swap16(load16(at))
             if length != 0:
