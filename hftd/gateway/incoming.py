@@ -106,11 +106,14 @@ _FOREIGN_INSTRUMENT = 0xFFFF
 
 @leaf
 def keep_position(agent, instrument):
-    """Keep the image of a position row."""
+    """Keep the image of a position row, in the place of the one that may be kept already."""
+    session = record_at(agent.session_at, session_dtype)
+    session.undo_instrument = -1
+    fence_release()
     if instrument < span(agent.table.positions).count:
         copy_bytes(agent.undo_position_at, agent.table.positions.base + instrument * _POSITION, _POSITION)
         fence_release()
-        record_at(agent.session_at, session_dtype).undo_instrument = instrument
+        session.undo_instrument = instrument
 
 
 @leaf
@@ -119,7 +122,6 @@ def begin(agent, index):
     session, rows, undo = record_at(agent.session_at, session_dtype), span(agent.table.rows), span(agent.undo)
     session.undo_tail = agent.reports.tail - agent.skip_reports
     session.undo_fills = session.fills_next
-    session.undo_instrument = -1
     session.undo_broken = 0
     order = row(rows, index, order_row_dtype)
     if order.prev != 0:
