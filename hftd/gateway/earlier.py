@@ -60,9 +60,12 @@ def find_earlier(agent, symbol):
 @leaf
 def keep_earlier(agent, index):
     """Keep the image of a row, where otherwise that of a position is kept."""
+    session = record_at(agent.session_at, session_dtype)
+    session.undo_instrument = -1
+    fence_release()
     copy_bytes(agent.undo_position_at, agent.earlier.base + index * _EARLIER, _EARLIER)
     fence_release()
-    record_at(agent.session_at, session_dtype).undo_instrument = span(agent.table.positions).count + index
+    session.undo_instrument = span(agent.table.positions).count + index
 
 
 @hot

@@ -106,11 +106,14 @@ _FOREIGN_INSTRUMENT = 0xFFFF
 
 @leaf
 def keep_position(agent, instrument):
-    """Keep the image of a position row."""
+    """Keep the image of a position row, in the place of the one that may be kept already."""
+    session = record_at(agent.session_at, session_dtype)
+    session.undo_instrument = -1
+    fence_release()
     if instrument < span(agent.table.positions).count:
         copy_bytes(agent.undo_position_at, agent.table.positions.base + instrument * _POSITION, _POSITION)
         fence_release()
-        record_at(agent.session_at, session_dtype).undo_instrument = instrument
+        session.undo_instrument = instrument
 
 
 @leaf
@@ -119,7 +122,6 @@ def begin(agent, index):
     session, rows, undo = record_at(agent.session_at, session_dtype), span(agent.table.rows), span(agent.undo)
     session.undo_tail = agent.reports.tail - agent.skip_reports
     session.undo_fills = session.fills_next
-    session.undo_instrument = -1
     session.undo_broken = 0
     order = row(rows, index, order_row_dtype)
     if order.prev != 0:
@@ -516,8 +518,9 @@ def apply_message(agent, at, size, stamp):
     elif index != 0:
         on_other(agent, event, index, stamp)
     elif kind == _NEXT_REF:
-        session.queries_seen += 1
-        agent.answers += 1 if session.next_seq >= agent.answers_from else 0
+        if session.next_seq > session.answers_from:
+            session.queries_seen += 1
+            agent.answers += 1
         if agent.barrier == 0 and agent.answers >= agent.answers_needed:
             agent.barrier = event.qty
             result = -_LOGIN
@@ -625,8 +628,13 @@ def reconcile(agent, now):
 
     Its next UserRefNum is `agent.barrier`. An order with a lower number and no answer stays UNKNOWN (counted): that would be a
     message the venue lost. So does every order sent in another session: this one's replay says nothing about it. Returns 0 when
-    the report ring was full: call again.
+    the report ring was full: call again. An order whose loss could not be told yet is told it first: told later, it would be
+    UNKNOWN for good.
     """
+    if agent.losing != 0:
+        if lose_orders(agent, now) > 0:
+            return 0
+        agent.losing = 0
     table = agent.table
     rows = span(table.rows)
     counters, session = record_at(agent.counters_at, gateway_counters_dtype), record_at(agent.session_at, session_dtype)
@@ -640,13 +648,13 @@ def reconcile(agent, now):
         if not room_for_reports(agent):
             publish(agent.reports)
             return 0
+        if order.marks & MARK_CANCEL_SENT:  # it may be lost; of an order that never arrived it is not needed any more
+            unmark(order, MARK_CANCEL_SENT)
+            want_cancel(table, order)
         if agent.same_session == 0:
             unknown += 1
         elif order.marks & MARK_ACCEPTED:
-            again = order.marks & MARK_CANCEL_SENT
-            unmark(order, MARK_UNKNOWN | MARK_CANCEL_SENT)
-            if again:
-                want_cancel(table, order)
+            unmark(order, MARK_UNKNOWN)
             counters.reconciled += 1
             report_order(agent, order, SAY_MODIFIED, order.qty * 1, order.venue_id, 0, 0, now)
         elif order.user_ref < agent.barrier:

@@ -55,8 +55,7 @@ gateway_agent_dtype = layout("gateway_agent", 1152, [
     ("barrier", "i8"),                            # next UserRefNum the venue told behind its whole replay; 0: not told yet
     ("answers", "i8"),                            # answers to account queries counted on this connection
     ("answers_needed", "i8"),                     # the barrier is that many answers away
-    ("answers_from", "i8"),                       # answers with a lower sequence number are old ones
-    ("same_session", "i8"),                       # 1: the venue's session is the one our open orders were sent in
+    ("same_session", "i8"),                       # 1: the venue's session is the one our open orders were sent in, heard whole
     ("skip_reports", "i8"),                       # reports of this message that were published before a crash
     ("skip_next", "i8"),                          # the same, for the first message to come
     ("stalled_at", "i8"),                         # ticks: since when the report ring has no room; 0: it has
@@ -72,7 +71,7 @@ gateway_agent_dtype = layout("gateway_agent", 1152, [
     ("held_since", "i8"),                         # ticks: since when orders have waited for room; 0: they do not
     ("held_why", "i8"),                           # for what: HELD, SOCKET (shm/pauses.py)
     ("earlier", span_dtype),                      # earlier_dtype: what earlier instances traded in this session
-    ("pad", ("i8", (4,))),
+    ("pad", ("i8", (5,))),
 ])  # fmt: skip
 
 _RECONNECT = int(Reason.RECONNECT)

@@ -30,7 +30,7 @@ order_row_dtype = layout("order_row", 128, [
     ("count", "i8"),                              # risk's running count; an earlier instance's: 1 + its row of `earlier`
     ("counted_cash", "i8"),                       # what this order adds to the position row's open_…_cash
     ("counted_qty", "i4"),                        # what this order adds to the position row's open_…_qty
-    ("user_ref", "i4"),                           # UserRefNum; the index ring leads from it to this row
+    ("user_ref", "u4"),                           # UserRefNum; the index ring leads from it to this row
     ("qty", "i4"),                                # shares; of a chain of replacements: its total, executed shares included
     ("cum", "i4"),                                # shares executed, of the whole chain
     ("leaves", "i4"),                             # shares open
@@ -56,7 +56,7 @@ fill_dtype = layout("fill", 64, [
     ("cl_ord_id", "i8"),
     ("px", "i8"),
     ("ts_event", "i8"),                           # ns since the venue's midnight
-    ("user_ref", "i4"),
+    ("user_ref", "u4"),
     ("qty", "i4"),
     ("hash_next", "i4"),                          # next fill in the same bucket; -1: none
     ("instrument", "u2"),
@@ -110,12 +110,13 @@ session_dtype = layout("gateway_session", 256, [
     ("queries_sent", "i8"),                       # account queries sent in this session
     ("queries_seen", "i8"),                       # answers to them seen
     ("earlier_version", "i8"),                    # grows after each change of `earlier`
-    ("earlier_doubts", "i8"),                     # executions, or breaks of some, that could be booked nowhere
+    ("earlier_doubts", "i8"),                     # executions, or breaks of some, that could be booked nowhere; gaps in a session
     ("earlier_from", "i8"),                       # sequenced messages below this are booked already: a replay repeats them
     ("replayed_from", "i8"),                      # first sequenced message of this session that we were given; 1: all of it
     ("told_seq", "i8"),                           # sequenced message that was taken back after a crash in its middle
     ("told", "i8"),                               # reports of it that were published: they are not published again
-    ("pad", ("i8", (3,))),
+    ("answers_from", "i8"),                       # answers to account queries up to this message may be an earlier instance's
+    ("pad", ("i8", (2,))),
 ])  # fmt: skip
 
 LINK_DOWN, LINK_CONNECTING, LINK_PARTING, LINK_REPLAY, LINK_CLEANING, LINK_UP, LINK_CLOSED = range(7)

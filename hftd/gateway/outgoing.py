@@ -75,7 +75,6 @@ _SELL, _IOC = int(Side.SELL), int(Tif.IOC)
 _REFUSED = int(LogCode.GATEWAY_REFUSED)
 _BUY_CODE, _SELL_CODE, _SHORT_CODE = (ord(code) for code in "BST")
 _HISTOGRAM = histogram_dtype.itemsize
-_REF_MAX = (1 << 31) - 1
 SATURATED = (1 << 32) - 1
 
 

@@ -9,8 +9,12 @@ the venue. CLEANING: open orders of an earlier instance were found and are being
 
 The replay itself may hold answers to earlier queries, which must not be taken for the barrier. Resuming, we know how many of ours
 were never answered: as many queries more are sent, and that many answers more awaited. On a fresh start nothing is known, so a
-first log-in, the probe, asks for sequence 0 (the newest) and leaves: the number the venue gives says where the old ends. At most
-one old answer can stand there, so two queries are sent and the second answer from there on is the barrier.
+first log-in, the probe, asks for sequence 0 (the newest) and leaves: the number the venue gives says where the old ends. Answers
+behind it alone are counted, then and after a reconnect; until it is passed one query more is sent, since the first answer may get
+that very number.
+
+A session that we knew is taken up where we were, also after a probe. One of its name that is younger than what we heard of it is
+another one. One that begins behind where we were has a gap: what was in it nobody can say, and risk pulls the kill switch.
 
 What survives a crash of this process lies in the segment `orders`: rows, fills, positions, the session's name and numbers.
 """
@@ -197,7 +201,7 @@ class GatewayAgent(Agent):
         if known and self.resumable:
             name, sequence = known, int(self.session["next_seq"])
         elif self.probed is not None:
-            name, sequence = self.probed[0], 1
+            name, sequence = self.probed[0], max(int(self.session["next_seq"]), 1) if self._goes_on() else 1
         else:
             self.probing = True
             name, sequence = gateway.session, 0
@@ -210,6 +214,11 @@ class GatewayAgent(Agent):
             return
         self.asked = sequence
         self.session["state"] = LINK_CONNECTING
+
+    def _goes_on(self) -> bool:
+        """Tell whether the session probed is the one we knew: it has the name, and has come as far as we had heard it."""
+        heard = int(self.session["next_seq"]) - 1
+        return self.probed is not None and self.probed[0] == self.session_name() and self.probed[1] >= heard
 
     def session_name(self) -> str:
         """Return the SoupBinTCP session logged into last; empty: none yet."""
@@ -239,32 +248,33 @@ class GatewayAgent(Agent):
         self._logged_in(opened, now_ns)
 
     def _logged_in(self, opened: session.LoggedIn, now_ns: int) -> None:
-        known, state, handle = self.session_name(), self.session, self.handle
-        same = known == opened.session
+        state, handle = self.session, self.handle
+        same = opened.session == self.session_name() if self.probed is None else self._goes_on()
         if self.probed is not None and self.probed[0] != opened.session:
             self.probed = None  # the session changed between the probe and now
             self._unplug()
             return
-        if not same and self.probed is None:
-            self.resumable = False  # another session than the one we knew: probe it first
+        if self.probed is None and (not same or opened.sequence < self.asked):
+            self.resumable = False  # another session than the one we knew, or an older part of it: probe it first
             self._unplug()
             return
         self._count("logins")
         self._count("resumes", same and opened.sequence == self.asked)
         self._count("sequence_jumps", opened.sequence != self.asked)
+        gap = same and opened.sequence > int(state["next_seq"])
+        if gap:
+            state["earlier_doubts"] += 1
+            state["earlier_version"] += 1
         if not same or opened.sequence != self.asked:
             state["earlier_from"] = max(int(state["earlier_from"]), int(state["next_seq"])) if same else 0
-            if not same or opened.sequence > int(state["next_seq"]):
+            if not same or gap:
                 state["replayed_from"] = opened.sequence
             state["next_seq"] = opened.sequence
             handle["skip_next"] = state["told_seq"] = 0
-        if same and self.probed is None:
-            unanswered = max(int(state["queries_sent"]) - int(state["queries_seen"]), 0)
-            handle["answers_from"], handle["answers_needed"] = 0, 1 + unanswered
-        else:
-            handle["answers_from"], handle["answers_needed"] = self.probed[1] if self.probed else 0, 2
-            state["queries_sent"] = state["queries_seen"] = 0
-        handle["same_session"] = int(same or int(state["open_orders"]) == 0)
+        if self.probed is not None:
+            state["answers_from"], state["queries_sent"], state["queries_seen"] = self.probed[1], 0, 0
+        needed = handle["answers_needed"] = 1 + max(int(state["queries_sent"]) - int(state["queries_seen"]), 0)
+        handle["same_session"] = int((same and not gap) or int(state["open_orders"]) == 0)
         self.probed, self.resumable = None, True
         self._set_name(opened.session.encode("ascii", "replace")[:16])
         state["connected_utc_ns"] = time.time_ns()
@@ -277,7 +287,7 @@ class GatewayAgent(Agent):
         handle["barrier"] = handle["answers"] = 0
         state["state"] = LINK_REPLAY
         self.query_deadline_ns = now_ns + int(self.config.gateway.login_timeout_s * 1e9)
-        for _ in range(int(handle["answers_needed"])):
+        for _ in range(needed + int(state["next_seq"] <= state["answers_from"])):
             self._ask(loop.REQUEST_QUERY)
             state["queries_sent"] += 1
 

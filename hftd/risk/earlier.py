@@ -115,7 +115,8 @@ class Earlier:
     def _contradiction(self, how: int, first: bool, venue: dict, ours: dict) -> str:
         """Return why the venue's sums cannot be the day's earlier runs, '' where they can."""
         if int(self.session["earlier_doubts"]):
-            return f"{int(self.session['earlier_doubts'])} executions or broken trades that belong to no order we know"
+            return (f"{int(self.session['earlier_doubts'])} executions or broken trades that belong to no order we know, "
+                    "or gaps in what the venue told")  # fmt: skip
         if how == SESSION_SPANS:
             return "" if first else "a trade of an earlier run was changed, in a session that cannot be compared with the ledger"
         if int(self.session["replayed_from"]) != 1:

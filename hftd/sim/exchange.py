@@ -23,6 +23,7 @@ from hftd.sim.memory import (
     HELD,
     INBOX,
     LIVE_MAX,
+    OWN_BYTES,
     PACKETS,
     SOURCE_REPLAY,
     SOURCE_SYNTHETIC,
@@ -216,8 +217,9 @@ class Exchange:
 
     def grow(self, margin: int, margin_rows: int) -> None:
         """Enlarge every store that is running short. Raises SimError where one did run out: the session is void then."""
+        own = sum(int(account["own_count"]) for account in self.accounts)
         for stream in (self.tape, *self.streams.values()):
-            stream.grow(margin, margin_rows)
+            stream.grow(margin + OWN_BYTES * own, margin_rows + own)
         for log in (self.order_log, self.fill_log, self.admin):
             log.grow(margin_rows)
         self.check()

@@ -10,7 +10,7 @@ from hftd.core.idle import SPIN
 from hftd.core.jit import hot, leaf
 from hftd.core.libc import nanosleep, poll, sched_yield
 from hftd.core.memory import address_of, record_at, row, span
-from hftd.sim.memory import account_dtype, pollfd_dtype
+from hftd.sim.memory import OWN_BYTES, account_dtype, pollfd_dtype
 from hftd.sim.once import once
 from hftd.sim.session import listen, tell
 from hftd.sim.source import advance, follow
@@ -18,7 +18,7 @@ from hftd.sim.wire import answer, flush
 
 SLICE, COLD = 0, 1
 
-MARGIN = 1 << 20  # bytes a stream has left before it is enlarged: a turn cannot write so much
+MARGIN = 1 << 20  # bytes a stream has left before it is enlarged: but for canceling all that is open, a turn cannot write so much
 MARGIN_ROWS = 1 << 14
 NEAR_NS = 1_500_000  # nearer than this, poll's milliseconds are too coarse
 LAST_NS = 80_000  # nearer than this, sleeping would be late
@@ -33,20 +33,23 @@ def elapsed_ns(x, now):
 
 
 @leaf
-def short(stream):
-    """Whether a stream should be enlarged before the next turn."""
-    return stream.capacity - stream.tail < MARGIN or stream.rows - stream.count < MARGIN_ROWS
+def short(stream, own):
+    """Whether a stream should be enlarged before the next turn. own: open orders of accounts, which may all be canceled in it."""
+    return stream.capacity - stream.tail < MARGIN + OWN_BYTES * own or stream.rows - stream.count < MARGIN_ROWS + own
 
 
 @once
 def cold_wanted(x):
     """Whether cold code has work."""
-    wanted = x.closing == 1 or short(x.tape)
+    wanted = x.closing == 1
     wanted = wanted or x.order_log.rows - x.order_log.count < MARGIN_ROWS or x.fill_log.rows - x.fill_log.count < MARGIN_ROWS
     wanted = wanted or x.admin.rows - x.admin.count < MARGIN_ROWS
+    own = 0
     for a in range(1, x.account_count):
-        wanted = wanted or short(row(span(x.accounts), a, account_dtype).stream)
-    return wanted
+        account = row(span(x.accounts), a, account_dtype)
+        own += account.own_count
+        wanted = wanted or short(account.stream, account.own_count)
+    return wanted or short(x.tape, own)
 
 
 @once

@@ -8,9 +8,9 @@ flow trades as account 0, so that over all rows bought equals sold, in shares an
 OUCH's quantities: an Enter's is the order's; a Replace's and a Cancel's is the intended TOTAL of the chain, executed shares
 included. A Replace loses the place in the queue and gets a new reference. Where the specification is silent the choice is ours,
 and said here: a replace whose details are wrong, or whose total is executed already, cancels the original (reason Z, U) and does
-not use up the new number; a post-only order that would take is accepted and canceled at once (reason F); an immediate-or-cancel
-order's rest is canceled with reason I; a market order is immediate-or-cancel whatever its time in force. Two orders of one account
-do trade with each other: counted, not prevented.
+not use up the new number; a replace in a halted symbol is rejected and the original stays; a post-only order that would take is
+accepted and canceled at once (reason F); an immediate-or-cancel order's rest is canceled with reason I; a market order is
+immediate-or-cancel whatever its time in force. Two orders of one account do trade with each other: counted, not prevented.
 """
 
 from hftd.core.jit import hot, leaf
@@ -80,6 +80,7 @@ R_FIRM_NOT_AUTHORIZED = 0x0C
 C_USER, C_IOC, C_POST_ONLY, C_SYSTEM, C_SUPERVISORY = ord("U"), ord("I"), ord("F"), ord("Z"), ord("S")
 BUY_CODE, SELL_CODE, SHORT_CODE, EXEMPT_CODE = ord("B"), ord("S"), ord("T"), ord("E")
 ADDED, REMOVED = ord("A"), ord("R")
+TRADING = ord("T")
 
 
 # ---------------------------------------------------------------- the ledger
@@ -387,7 +388,7 @@ def judge(x, account, message, locate):
     elif bad_tif(message.tif) or (message.capacity != 65 and message.capacity != 80 and message.capacity != 82
                                   and message.capacity != 79):  # fmt: skip
         reason = R_OTHER
-    elif row(span(x.symbols), locate, symbol_dtype).state != 84:
+    elif row(span(x.symbols), locate, symbol_dtype).state != TRADING:
         reason = R_HALTED
     elif x.reject > 0 and chance(x, x.reject):
         reason = R_PROCESSING_ERROR
@@ -463,10 +464,11 @@ def replace(x, a, at, size):
     px = said
     if market:
         px = PX_MAX if original.side == 0 else 1
-    made = new_order(x, x.ref_next, original.locate, original.side, px, total - original.executed)
+    halted = row(span(x.symbols), original.locate, symbol_dtype).state != TRADING
+    made = 0 if halted else new_order(x, x.ref_next, original.locate, original.side, px, total - original.executed)
     if made == 0:
         account.user_ref = user_ref
-        say_rejected(x, a, user_ref, R_PROCESSING_ERROR, at + _REPLACE_ID)
+        say_rejected(x, a, user_ref, R_HALTED if halted else R_PROCESSING_ERROR, at + _REPLACE_ID)
         return
     x.ref_next += 1
     account.user_ref = user_ref

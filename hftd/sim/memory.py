@@ -26,6 +26,9 @@ ACCOUNTS = 17
 INBOX = 1 << 17
 """Bytes kept of what an account sent and is not handled yet: one packet of the largest size fits."""
 
+OWN_BYTES = 64
+"""More than what canceling one order writes to any one stream."""
+
 PACKETS = 32
 """Datagrams handed to the kernel in one sendmmsg."""
 

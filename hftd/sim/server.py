@@ -292,37 +292,39 @@ class Server:
         self._drop(login)
 
     def _read(self, login: Login) -> None:
-        """Receive until the Login Request is whole."""
-        try:
-            got = login.sock.recv(4096)
-        except BlockingIOError:
-            return
-        except OSError:
-            got = b""
-        if not got:
-            self._refuse(login, "")
-            return
-        login.bytes += got
-        while len(login.bytes) >= 3:
+        """Receive until the Login Request is whole, and nothing behind it: that is for compiled code to find in the socket."""
+        size = int.from_bytes(login.bytes[:2], "big") if len(login.bytes) >= 3 else 1
+        while True:
+            try:
+                got = login.sock.recv(size + 2 - len(login.bytes))
+            except BlockingIOError:
+                return
+            except OSError:
+                got = b""
+            if not got:
+                self._refuse(login, "")
+                return
+            login.bytes += got
+            if len(login.bytes) < 3:
+                continue
             size = int.from_bytes(login.bytes[:2], "big")
             kind = login.bytes[2]
             if size == 0 or (kind != soup.LOGIN_REQUEST and kind != soup.DEBUG and kind != soup.CLIENT_HEARTBEAT):
                 self._refuse(login, "A")
                 return
-            if len(login.bytes) < size + 2:
-                if size > 1024:
-                    self._refuse(login, "")
+            if size > 1024:
+                self._refuse(login, "")
                 return
-            if kind == soup.LOGIN_REQUEST:
-                login.waiting = True
-                return
-            login.bytes = login.bytes[size + 2 :]
+            if len(login.bytes) == size + 2:
+                if kind == soup.LOGIN_REQUEST:
+                    login.waiting = True
+                    return
+                login.bytes, size = b"", 1
 
     def _log_in(self, login: Login) -> None:
         """Judge a whole Login Request."""
-        size = int.from_bytes(login.bytes[:2], "big")
         try:
-            user, password, session, sequence = soup.parse_login_request(login.bytes[3 : size + 2])
+            user, password, session, sequence = soup.parse_login_request(login.bytes[3:])
         except ValueError:
             self._refuse(login, "A")
             return
@@ -335,9 +337,9 @@ class Server:
         elif login.kind == "glimpse":
             self._spin(login, sequence)
         else:
-            self._admit(login, user, sequence, login.bytes[size + 2 :])
+            self._admit(login, user, sequence)
 
-    def _admit(self, login: Login, user: str, sequence: int, extra: bytes) -> None:
+    def _admit(self, login: Login, user: str, sequence: int) -> None:
         """Give a connection to its account, from the sequence number it asked for on."""
         exchange = self.exchange
         number = exchange.account(user)
@@ -358,9 +360,7 @@ class Server:
             self._refuse(login, "")
             return
         account["sent"] = stream.offset(start)
-        inbox = number * len(exchange.inboxes) // len(exchange.accounts)
-        exchange.inboxes[inbox : inbox + len(extra)] = memoryview(extra)
-        account["fill"] = len(extra)
+        account["fill"] = 0
         account["heard"] = account["said"] = clocks.now_ticks()
         account["logins"] += 1
         if account["logins"] > 1:

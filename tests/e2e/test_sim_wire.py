@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -110,6 +111,19 @@ def test_wrong_password_session_or_a_second_login_are_refused(venue, tmp_path):
         for user, password in (("ALICE", "wrong"), ("BOB", "wonder"), ("", "")):
             with Soup(strict.ouch, user, password=password) as client:
                 assert client.answer == "JA"
+
+
+def test_what_follows_the_login_in_one_segment_is_handled_at_once(venue):
+    """It waited until the client sent something more, and a client that waits for its answer never does."""
+    body = f"{'EAGER':<6}{'':<10}{'':<10}{1:>20}".encode()
+    with socket.create_connection(("127.0.0.1", venue.ouch)) as sock:
+        sock.settimeout(8)
+        sock.sendall(struct.pack(">HB", len(body) + 1, ord("L")) + body + b"\0\2UQ")
+        got = b""
+        while b"\0\x0eSQ" not in got:
+            came = sock.recv(4096)
+            assert came, "dropped as silent"
+            got += came
 
 
 def test_lost_connection_cancels_and_a_resume_tells_all_of_it(venue):

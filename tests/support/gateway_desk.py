@@ -53,6 +53,7 @@ class Line:
         self.logged_in = False
         self.logins: list[tuple[str, int]] = []
         self.refuse: bytes = b""
+        self.begins: int = 0  # where the next log-in that asks for more than number 1 is answered to begin; 0: where it asks
         self.chunk = 0  # bytes per send; 0: all at once
         self.hold = False  # keep answers back
         self.deaf = False  # take nothing from the socket
@@ -106,6 +107,8 @@ class Line:
             self.hang_up()
             return
         number = number or len(self.exchange.log) + 1
+        if self.begins and number > 1 and wanted:
+            number, self.begins = self.begins, 0
         self.sent = number - 1
         self.logged_in = True
         self.send(b"A", f"{self.session:>10}{number:>20}".encode())

@@ -1,6 +1,7 @@
 """What the gateway does when something fails: the link, its own process, risk, a reader of reports, an order that is not risk's."""
 
 import socket as sockets
+import struct
 
 import pytest
 
@@ -8,6 +9,7 @@ from hftd.core import clock as clocks
 from hftd.core.agent import push_log
 from hftd.core.jit import INTERPRETED
 from hftd.gateway.memory import LINK_CLEANING, LINK_CLOSED, LINK_UP, TAILS
+from hftd.gateway.order_state import MARK_CANCEL_SENT
 from hftd.gateway.setup import EXIT_ORDERS_OPEN, open_rows, read_orders
 from hftd.msg.enums import Reason, Role, RunState
 from hftd.shm import pauses, ring
@@ -250,6 +252,148 @@ def test_end_of_session_asks_for_the_next(desk):
     assert desk.status(order) == "UNKNOWN"
     assert desk.counters["unresolved"] == 1
     assert desk.agent.session_name() == "TESTSESS02"
+
+
+def test_session_that_goes_on_after_its_end_is_taken_up_where_it_was(desk):
+    """Asked for the current session, the venue names the one it had ended: what was heard of it is not told and counted again."""
+    order = desk.live(qty=100)
+    desk.line.exchange.decrement(ref_of(desk, order), 40)
+    desk.until(lambda: desk.row(order)["leaves"] == 60)
+    heard = int(desk.session["next_seq"])
+    desk.line.send(b"Z")
+    desk.until(lambda: desk.status(order) == "UNKNOWN")
+    desk.line.hang_up()
+    desk.until(desk.up)
+    assert desk.line.logins[-2:] == [("", 0), ("TESTSESS01", heard)]
+    assert (desk.status(order), desk.row(order)["leaves"], desk.row(order)["qty"]) == ("LIVE", 60, 60)
+
+
+def test_session_younger_than_what_we_heard_is_another_one(desk):
+    """A venue that began anew under the old name: its messages count from 1, and the order of before stays unknown."""
+    order = desk.live()
+    desk.live()
+    desk.line.send(b"Z")
+    desk.line.exchange.log.clear()
+    desk.line.exchange.orders.clear()
+    desk.line.exchange.last_ref = 0
+    desk.until(lambda: desk.status(order) == "UNKNOWN")
+    desk.line.hang_up()
+    desk.until(desk.up)
+    assert desk.line.logins[-1] == ("TESTSESS01", 1)
+    assert desk.status(order) == "UNKNOWN"
+    assert desk.live()
+
+
+def test_a_gap_in_the_session_confirms_nothing_and_is_a_doubt(desk):
+    """The venue begins behind what we asked for: a fill is lost. The order is not held for open, its cancel goes again."""
+    order = desk.live()
+    desk.line.deaf = True
+    desk.send(CANCEL, cl_ord_id=order)
+    desk.until(lambda: desk.row(order)["marks"] & MARK_CANCEL_SENT)
+    desk.line.hang_up()
+    desk.line.deaf = False
+    desk.line.exchange.fill(ref_of(desk, order), 40)
+    desk.line.begins = len(desk.line.exchange.log) + 1
+    desk.until(lambda: desk.status(order) == "UNKNOWN")
+    assert int(desk.session["earlier_doubts"]) == 0
+    desk.until(desk.up)
+    assert desk.status(order) == "UNKNOWN"
+    assert (int(desk.session["earlier_doubts"]), int(desk.session["earlier_version"])) == (1, 1)
+    desk.until(lambda: desk.row(order)["leaves"] == 40)
+    assert (desk.counters["cancels_sent"], len(desk.line.messages(b"X"))) == (2, 1)
+    assert desk.status(order) == "UNKNOWN"
+
+
+def test_a_venue_that_tells_older_messages_again_proves_nothing_by_them(desk):
+    """An answer to an old query among them was taken for the barrier, and an order that had arrived for one that had not."""
+    desk.line.hold = True
+    order = desk.send()
+    desk.until(lambda: desk.line.exchange.live())
+    desk.line.hang_up()
+    desk.line.hold = False
+    desk.line.begins = 1
+    desk.until(lambda: desk.status(order) == "UNKNOWN")
+    desk.until(desk.up)
+    desk.step()
+    assert desk.status(order) == "LIVE"
+    assert desk.counters.get("never_arrived", 0) == 0
+
+
+def test_answers_to_queries_of_earlier_instances_are_not_counted_as_ours(tmp_path):
+    """They made up for later answers of ours that never came, so that an old one of those was taken for the barrier."""
+    line = Line()
+    for _ in range(2):
+        before = GatewayDesk(tmp_path, line)
+        before.agent.close()
+        line.hang_up()
+    desk = GatewayDesk(tmp_path, line)
+    desk.step()
+    assert 1 <= int(desk.session["queries_seen"]) <= int(desk.session["queries_sent"]) == 2
+    desk.close()
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_connection_lost_within_the_first_replay_still_finds_what_an_earlier_instance_left(tmp_path, deaf):
+    """Old answers that come after the reconnect are as old as those before it. deaf: the queries were lost with the connection."""
+    line = Line()
+    for _ in range(2):
+        before = GatewayDesk(tmp_path, line)
+        before.agent.close()
+        line.hang_up()
+    left = GatewayDesk(tmp_path, line)
+    order = left.live()
+    left.agent.close()
+    line.hang_up()
+    line.hold = True
+    desk = GatewayDesk(tmp_path, line, up=False)
+    asked = len(line.exchange.inbound)
+    desk.until(lambda: len(line.logins) == 8)
+    line.deaf = deaf
+    desk.until(lambda: int(desk.session["queries_sent"]) == 2 and (deaf or len(line.exchange.inbound) == asked + 2))
+    line.hang_up()
+    line.hold = line.deaf = False
+    desk.until(desk.up)
+    assert desk.counters["foreign_orders"] == 1
+    assert line.exchange.live() == []
+    assert order
+    desk.close()
+
+
+def test_orders_whose_loss_could_not_be_told_are_settled_all_the_same(tmp_path):
+    """The report ring was full when the link broke: told of the loss after the reconnect, orders stayed UNKNOWN for good."""
+    desk = GatewayDesk(tmp_path, rings={"report": 64})
+    desk.agent.handle["patience_ticks"] = 1 << 60
+    orders = [desk.live(qty=1000) for _ in range(5)]
+    for _ in range(100):
+        desk.line.exchange.fill(ref_of(desk, orders[0]), 1)
+    desk.until(lambda: desk.counters.get("report_stalls", 0) > 0)
+    desk.line.client.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))  # a reset: an end would wait
+    desk.line.hang_up()
+    desk.until(lambda: int(desk.session["state"]) != LINK_UP)
+    assert int(desk.agent.handle["losing"]) == 1
+    desk.agent.handle["check_at"] = 1 << 62  # it does not look around before it is up again
+    said = []
+    desk.until(lambda: said.extend(desk.said()) or desk.up())
+    desk.agent.handle["check_at"] = 0
+    for _ in range(20):
+        desk.step()
+        said.extend(desk.said())
+    assert [desk.status(order) for order in orders] == ["PARTIALLY_FILLED"] + ["LIVE"] * 4
+    assert [kind for kind, number in said if number == orders[4] & 0xFFFFFFFF][-2:] == ["UNKNOWN", "MODIFIED"]
+    desk.close()
+
+
+def test_numbers_of_the_upper_half_are_numbers(tmp_path):
+    """UserRefNum has 32 bits; an account on which somebody used high ones goes on there."""
+    line = Line()
+    line.exchange.last_ref = (1 << 31) + 5
+    desk = GatewayDesk(tmp_path, line)
+    order = desk.live()
+    assert desk.row(order)["user_ref"] == (1 << 31) + 6
+    desk.line.exchange.fill((1 << 31) + 6, 100)
+    desk.until(lambda: desk.status(order) == "FILLED")
+    assert desk.position()["bought_qty"] == 100
+    desk.close()
 
 
 def test_refused_login_is_told_and_tried_again(tmp_path):

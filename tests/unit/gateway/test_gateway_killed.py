@@ -80,6 +80,32 @@ def test_messages_count_once_wherever_it_dies(desk, deaths):
     assert not wrong, f"{len(wrong)} of {len(images)}: {wrong}"
 
 
+def test_a_broken_trade_of_an_order_long_gone_spoils_no_position(desk):
+    """Its row is another order's by now: which position is the one to keep is known only when the execution is found."""
+    old = desk.live(qty=30, instrument=1, px=PX + 100)
+    ref = ref_of(desk, old)
+    match = desk.line.exchange.fill(ref, 30)
+    for _ in range(80):
+        order = desk.live(qty=1)
+        desk.line.exchange.fill(ref_of(desk, order), 1)
+        desk.until(lambda filled=order: desk.status(filled) in ("FILLED", "NONE"))
+        desk.reports()
+    assert desk.status(old) == "NONE"
+    desk.line.exchange.bust(ref, match)
+    desk.line.step()
+    watched = bytes_of(desk.memory["orders"], *ORDERS) + bytes_of(desk.memory["ring.report"], "control", "slots")
+    agent = desk.agent
+    images = states(desk.kernel, (agent.handle, agent.mark, agent.waiting, 1), watched)
+    assert len(images) > 10
+    for image in images:
+        desk.agent.close()
+        desk.line.hang_up()
+        put_back(watched, image)
+        desk.start()
+        desk.until(desk.up)
+        assert [(desk.position(k)["bought_qty"], desk.position(k)["broken"]) for k in (0, 1)] == [(80, 0), (0, 1)]
+
+
 @pytest.mark.parametrize("arrived", [False, True])
 def test_orders_are_sent_once_or_denied_once_wherever_it_dies(desk, arrived):
     """An order, a replacement and a cancel in one batch, and the batch in the venue's hands or lost with the socket."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hftd.sim.loop import MARGIN, MARGIN_ROWS
 from tests.support.sim_desk import POST_ONLY, Desk, cancel, enter, modify, replace
 
 
@@ -74,6 +75,33 @@ def test_halted_symbol_takes_no_order(desk):
     assert desk.send(enter(1, "B", 100, 500_000)) == [("J", 1, 0x07)]
     desk.history(b"H\0\1" + b"\0" * 8 + b"ALFA    T     ")
     assert desk.send(enter(2, "B", 100, 500_000))[0][0] == "A"
+
+
+def test_halted_symbol_takes_no_replacement_either(desk):
+    """It would trade: the original stays as it is, the number is used up, a cancel is still taken."""
+    desk.send(enter(1, "S", 100, 500_100), account=1)
+    desk.send(enter(1, "B", 100, 500_000))
+    desk.history(b"H\0\1" + b"\0" * 8 + b"ALFA    H T1  ")
+    desk.tape()
+    assert desk.send(replace(1, 2, 100, 500_100)) == [("J", 2, 0x07)]
+    assert desk.send(replace(1, 2, 100, 500_000)) == []
+    assert (desk.told(1)[1:], desk.tape()) == ([], [])
+    assert desk.send(cancel(1)) == [("C", 1, 100, "U")]
+
+
+def test_all_that_is_open_may_be_canceled_at_once():
+    """The answers found no room on the stream, and the session was void."""
+    desk = Desk().open()
+    for number in range(1, 40_001):
+        desk.give(enter(number, "B", 1, 400_000))
+    stream = desk.exchange.streams[desk.numbers[0]]
+    for _ in range(4):
+        desk.exchange.grow(MARGIN, MARGIN_ROWS)
+    stream.record["count"] = 98_000  # as after many more that are not open
+    desk.exchange.grow(MARGIN, MARGIN_ROWS)
+    desk.give(b"C" + (40_001).to_bytes(4, "big") + b"FIRM" + b" " * 8 + b"\0\0")
+    desk.exchange.check()
+    assert len(stream) == 98_000 + 40_001
 
 
 def test_orders_with_itself_trade_and_are_counted(desk):
