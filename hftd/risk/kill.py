@@ -27,10 +27,11 @@ def latch_path(config: Config) -> Path:
 def pull(config: Config, memory, by: str, why: str = "") -> dict[str, Any]:
     """Pull the switch: the word at once, then the latch. Pulled already: the first one's facts stay. Returns those in force."""
     now = time.time_ns()
+    by, why = (text.encode(errors="replace").decode() for text in (by, why))  # a terminal need not speak UTF-8
     if memory is not None:
         run = memory["control"]["run"][0]
         if not int(run["kill"]):
-            run["kill_by"] = int.from_bytes(by.encode()[:8].ljust(8, b"\0"), "little", signed=True)
+            run["kill_by"] = _word(by)
             run["kill"] = now
     known = read_latch(config)
     if known is not None:
@@ -110,6 +111,11 @@ def in_words(facts: dict[str, Any]) -> str:
     return f"KILLED by {facts['by'] or 'unknown'} at {facts['utc'] or 'an unknown time'}{kept}{why}; lift it with: {facts['lift']}"
 
 
+def _word(by: str) -> int:
+    """Return the first eight bytes of a name as the word that `kill_by` is."""
+    return int.from_bytes(by.encode(errors="replace")[:8].ljust(8, b"\0"), "little", signed=True)
+
+
 def name_of(word: int) -> str:
     """Return the text in a `kill_by` word: the first eight bytes of who pulled the switch."""
     return word.to_bytes(8, "little", signed=True).rstrip(b"\0 ").decode("utf-8", "replace")
@@ -126,7 +132,7 @@ def load_latch(config: Config, memory) -> bool:
     if known is None:
         return False
     run = memory["control"]["run"][0]
-    run["kill_by"] = int.from_bytes(str(known["by"]).encode()[:8].ljust(8, b"\0"), "little", signed=True)
+    run["kill_by"] = _word(str(known["by"]))
     run["kill"] = int(known["utc_ns"])
     return True
 

@@ -133,3 +133,12 @@ def test_a_latch_that_cannot_be_read_does_not_hide_the_switch(desk, monkeypatch)
 
     monkeypatch.setattr(kill, "read_latch", refused)
     assert kill.in_force(desk.config, desk.memory)["by"] == "anna"
+
+
+def test_a_name_from_a_terminal_of_another_alphabet_pulls_it(desk):
+    """Bytes of the command line that are not UTF-8 come as lone surrogates: the switch is pulled, and can be told everywhere."""
+    kill.pull(desk.config, desk.memory, "J\udcfcrgen", "gro\udcdf")
+    facts = kill.in_force(desk.config, desk.memory)
+    assert (facts["by"], facts["why"]) == ("J?rgen", "gro?")
+    assert kill.name_of(int(desk.run["kill_by"])) == "J?rgen"
+    assert kill.in_words(facts).encode()
