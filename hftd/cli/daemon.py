@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -97,8 +98,16 @@ def start(options) -> int:
             sys.stdout.flush()
             os._exit(code)
     os.close(write_end)
-    with os.fdopen(read_end) as pipe:
-        word, _, text = pipe.readline().strip().partition(" ")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        with os.fdopen(read_end) as pipe:
+            word, _, text = pipe.readline().strip().partition(" ")
+    except KeyboardInterrupt:                         # a start that was given up must not trade: it is in a session of its own
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        raise
     if word == "ready":
         _say_up(config, pid, f"layout {placement.layout}: {text}")
         return 0
@@ -164,10 +173,10 @@ def stop(options) -> int:
     """Stop the daemon and wait until it is gone."""
     from hftd.cli.main import complain, say
     from hftd.control.channel import ask
+    from hftd.control.config import log_dir
     from hftd.control.supervisor import wait_gone
     from hftd.core.agent import alive
     from hftd.shm import map as shared
-    from hftd.shm.segment import existing
 
     name = to_change(options, "stop")
     config, memory = shared.attach(name)
@@ -177,14 +186,33 @@ def stop(options) -> int:
     if not wait_gone(pid, config.daemon.stop_timeout_s + 10) and alive(pid):
         complain(f"pid {pid} is still there after {config.daemon.stop_timeout_s + 10:g} s; end it with: kill -9 {pid}; hftd clean")
         return 1
-    left = existing(name)
-    counters = memory["orders"]["counters"][0]
-    open_orders = int(counters["open_at_stop"]) if "open_at_stop" in counters.dtype.names else 0
-    if left or open_orders:
-        complain(f"stopped, but {open_orders} orders stayed open and {len(left)} segments are left; see the log")
+    wrong = _not_in_order(name, config, memory)
+    if wrong:
+        complain(f"{name} stopped, but {'; '.join(wrong)}; see {log_dir(config)}")
         return 1
     say(f"hftd: {name} stopped in {time.monotonic() - begun:.1f} s; no order is open")
     return 0
+
+
+def _not_in_order(name: str, config, memory) -> list[str]:
+    """Return what is wrong with a daemon that has stopped. Its memory is the last word: the names are gone, the mapping is not."""
+    from hftd.gateway.setup import open_rows
+    from hftd.msg.enums import AgentState, Role
+    from hftd.shm import map as shared
+    from hftd.shm.segment import existing
+
+    marks = memory["control"]["marks"]
+    failed = [who for role, index, who in shared.agents(config)
+              if int(marks[shared.mark_of(role, index)]["state"]) != AgentState.STOPPED]  # fmt: skip
+    wrong = [f"{', '.join(failed)} failed or had to be killed"] if failed else []
+    still = len(open_rows(memory["orders"]))
+    if still:
+        wrong.append(f"{still} orders stayed open: see to them at the venue")
+    elif int(marks[shared.mark_of(Role.GATEWAY)]["state"]) != AgentState.STOPPED:
+        wrong.append("whether an order is open only the venue knows")
+    if left := existing(name):
+        wrong.append(f"{len(left)} segments are left: hftd clean")
+    return wrong
 
 
 def kill(options) -> int:

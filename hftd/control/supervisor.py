@@ -20,7 +20,7 @@ import resource
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hftd.control.channel import Server
@@ -57,6 +57,13 @@ AGENTS = {
 RESTARTS = 5
 RESTART_WINDOW_S = 60.0
 HUNG_S = 10.0
+HELD_UP_S = 1.0
+"""Longer than this between two looks, and the supervisor was stopped itself: what the roles did meanwhile says nothing."""
+KILLED_IN_TURN = (Role.GATEWAY,), (Role.STRATEGY, Role.RISK, Role.FEED), (Role.RECORDER,)
+"""At the end of a stop that takes too long. Who only waited for one that hangs ends by itself when it is gone; the recorder then
+takes what they left and seals the journal and the day's positions."""
+
+ENDED_S = 2.0
 TICK_S = 0.01
 CLOCK_STEP_NS = 1_000_000
 """Clocks that move further apart than this in a second have been stepped; drift and slewing stay below."""
@@ -119,6 +126,7 @@ class Supervisor:
         self.failures: list[str] = []
         self._started: dict[str, list[float]] = {}
         self._exit: dict[str, int] = {}
+        self._looked = self._patient = 0
 
     def run(self) -> int:
         """Bring everything up, watch until told to stop, take everything down. Raises StartError where it does not come up."""
@@ -326,13 +334,15 @@ class Supervisor:
                 role, index, name = self.children.pop(pid)
                 code = os.waitstatus_to_exitcode(status)
                 self._exit[name] = code
-                for one in self._members(role, index):
-                    mark = self.marks[shared.mark_of(*one)]
-                    mark["pid"], mark["ready"] = 0, 0
-                    mark["state"] = int(AgentState.STOPPED if code == 0 else AgentState.FAILED)
+                self._mark_ended(role, index, AgentState.STOPPED if code == 0 else AgentState.FAILED)
                 self._free_places(pid)
                 ended.append((role, index, name, code))
         return ended
+
+    def _mark_ended(self, role: Role, index: int, state: AgentState) -> None:
+        for one in self._members(role, index):
+            mark = self.marks[shared.mark_of(*one)]
+            mark["pid"], mark["ready"], mark["state"] = 0, 0, int(state)
 
     def _free_places(self, pid: int) -> None:
         """Let the feed go on without a dead consumer. Every other ring keeps its place: who comes back wants what it missed."""
@@ -346,14 +356,14 @@ class Supervisor:
         deadline = time.monotonic() + self.config.daemon.ready_timeout_s
         wanted = [(shared.mark_of(role, index), name) for role, index, name in shared.agents(self.config)]
         while True:
+            if stopped:                               # before the children: a signal to the group ends those that are not up yet
+                raise StartError("stopped before it was ready")
             for role, index, _, code in self._reap():
                 name, words = self._last_words(role, index)
                 raise StartError(f"{name} did not start: {words or f'exit code {code}'}", WRONG if code == WRONG else 1)
             missing = [name for mark, name in wanted if not int(self.marks[mark]["ready"])]
             if not missing:
                 break
-            if stopped:
-                raise StartError("stopped before it was ready")
             if time.monotonic() > deadline:
                 raise StartError(f"not ready after {self.config.daemon.ready_timeout_s:g} s: waiting for {', '.join(missing)}")
             for request, reply in server.requests():
@@ -424,6 +434,13 @@ class Supervisor:
         ]  # fmt: skip
 
     def _end_hung(self) -> None:
+        """Kill who gives no sign of life. Where all were stopped (a frozen group, a paused machine) each gets its time anew."""
+        now, hz = clocks.now_ticks(), int(self.clock["hz"])
+        if now - self._looked > HELD_UP_S * hz:
+            self._patient = now + int(HUNG_S * hz)
+        self._looked = now
+        if now < self._patient:
+            return
         for name in self._stale(HUNG_S):
             for pid, (_, _, other) in self.children.items():
                 if other == name:
@@ -433,23 +450,32 @@ class Supervisor:
     def _take_down(self) -> int:
         self.run_words["state"] = int(RunState.STOPPING)
         self.notifier.send(stopping=1, status="cancelling open orders")
-        deadline = time.monotonic() + self.config.daemon.stop_timeout_s + 3.0
-        while self.children and time.monotonic() < deadline:
-            self._reap()
-            time.sleep(TICK_S)
-        self._kill_rest()
+        self._await_ended(self.config.daemon.stop_timeout_s + 3.0)
+        for roles in KILLED_IN_TURN:
+            if self._kill_rest(roles):
+                self._await_ended(ENDED_S)
         self.run_words["state"] = int(RunState.STOPPED)
         return 1 if self.failures or any(self._exit.values()) else 0
 
-    def _kill_rest(self) -> None:
-        for pid, (_, _, name) in list(self.children.items()):
-            self.failures.append(f"{name} did not stop and was killed")
+    def _await_ended(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while self.children and time.monotonic() < deadline:
+            self._reap()
+            time.sleep(TICK_S)
+
+    def _kill_rest(self, roles: Iterable[Role] = tuple(AGENTS)) -> bool:
+        """Kill the children of these roles that are left; tell whether there were any."""
+        chosen = [pid for pid, (role, _, _) in self.children.items() if role in roles]
+        for pid in chosen:
+            self.failures.append(f"{self.children[pid][2]} did not stop and was killed")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for pid in list(self.children):
+        for pid in chosen:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-            self.children.pop(pid, None)
+            role, index, _ = self.children.pop(pid)
+            self._mark_ended(role, index, AgentState.FAILED)
+        return bool(chosen)
 
     def _answer(self, request: dict, reply: Callable[[dict], None], stopped: Flag) -> None:
         """Do what a request asks for. What is wrong with it is its sender's trouble, never the daemon's."""

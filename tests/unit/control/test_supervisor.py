@@ -6,12 +6,13 @@ import signal
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from hftd.control.config import build, log_dir
 from hftd.control.supervisor import Flag, StartError, Supervisor, reclaim, take_lock, wait_gone
 from hftd.core.libc import set_name
-from hftd.msg.enums import Role
+from hftd.msg.enums import AgentState, Role
 from hftd.shm import segment
 from hftd.shm.control import mark_dtype
 from hftd.shm.segment import Part, SegmentError
@@ -182,3 +183,54 @@ def test_a_request_that_is_wrong_is_answered_and_ends_nothing(instance, tmp_path
     for request in ({"do": "clear"}, {"do": "clear", "by": ""}, {"do": "dance"}, {}):
         made._answer(request, answers.append, Flag())
     assert all("error" in answer for answer in answers) and "named person" in answers[0]["error"]
+
+
+class Watched(Supervisor):
+    """A supervisor with one child of its own, which sleeps, and a clock of ten ticks a second that the test moves."""
+
+    def __init__(self, tmp_path, monkeypatch):
+        self.config = build({"daemon": {"name": "watched", "run_dir": str(tmp_path)}})
+        self.placement = SimpleNamespace(fused=False)
+        self.clock, self.marks, self.now = {"hz": 10}, np.zeros(32, mark_dtype), 1000
+        self._looked = self._patient = 0
+        self._exit, self.failures = {}, []
+        monkeypatch.setattr("hftd.control.supervisor.clocks.now_ticks", lambda: self.now)
+        self.child = os.fork()
+        if self.child == 0:
+            signal.pause()
+            os._exit(0)
+        self.children = {self.child: (Role.FEED, 0, "feed")}
+
+    def look(self, times: int, ticks: int = 5) -> bool:
+        """Look some times, so many ticks apart, at roles that give no sign of life; tell whether the child lives."""
+        for _ in range(times):
+            self.now += ticks
+            self._end_hung()
+        return not wait_gone(self.child, 0.2)
+
+
+@pytest.fixture
+def watched(tmp_path, monkeypatch):
+    made = Watched(tmp_path, monkeypatch)
+    yield made
+    made._kill_rest()
+
+
+def test_a_role_that_hangs_is_killed(watched):
+    assert watched.look(20)
+    assert not watched.look(2)
+
+
+def test_roles_that_were_stopped_together_with_the_supervisor_are_not_killed(watched):
+    """A paused machine, a frozen group: when it goes on the supervisor may be the first to run. None of the roles hung."""
+    watched.look(10)
+    assert watched.look(1, ticks=1000)
+    watched.marks["heartbeat"] = watched.now + 1
+    assert watched.look(20)
+
+
+def test_a_role_that_had_to_be_killed_has_failed(watched):
+    """What `hftd stop` tells of it comes from its mark."""
+    watched._kill_rest()
+    assert watched.marks[int(Role.FEED)]["state"] == AgentState.FAILED
+    assert watched.failures == ["feed did not stop and was killed"]
