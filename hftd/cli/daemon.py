@@ -1,6 +1,7 @@
 """warm, start, stop, kill, clean: the daemon's life."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -61,7 +62,7 @@ def start(options) -> int:
     from hftd.cli.main import complain
     from hftd.control.config import load, log_dir
     from hftd.control.host import check_host, place
-    from hftd.control.supervisor import Supervisor, daemonize, take_lock
+    from hftd.control.supervisor import Supervisor, daemonize, open_log, take_lock
     from hftd.control.warm import warm as compile_all
 
     check_host()
@@ -74,16 +75,18 @@ def start(options) -> int:
     if options.foreground:
 
         def up(why: str) -> None:
-            _say_up(config, os.getpid(), f"layout {placement.layout}: {why}")
+            with contextlib.suppress(OSError, HftdError):     # it trades; that nobody hears so is no reason to end it
+                _say_up(config, os.getpid(), f"layout {placement.layout}: {why}")
 
         return Supervisor(config, lock, on_ready=up).run()
+    log = open_log(log_dir(config) / "supervisor.log")
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(read_end)
         code = 1
         try:
-            daemonize(log_dir(config) / "supervisor.log")
+            daemonize(log)
             code = Supervisor(config, lock, on_ready=lambda why: _tell(write_end, f"ready {why}")).run()
         except HftdError as error:
             code = exit_code(error)
@@ -238,19 +241,25 @@ def kill(options) -> int:
 
 
 def _switch(name: str, clear: bool, by: str, why: str) -> None:
-    """Pull or lift one instance's switch, through the supervisor or, where it does not answer, straight in shared memory."""
+    """Pull one instance's switch straight in shared memory: no wait for a supervisor that may hang. Lift it through the supervisor.
+
+    Where the one cannot be had it is the other that does it.
+    """
     from hftd.control.channel import ChannelError, ask
     from hftd.risk import kill as switch
     from hftd.shm import map as shared
+    from hftd.shm.segment import SegmentError
 
+    if not clear:
+        with contextlib.suppress(SegmentError):       # root, say, whom the supervisor hears: the memory is another user's
+            switch.pull(*shared.attach(name, read_only=False), by, why)
+            return
     try:
         ask(_socket(name), do="clear" if clear else "kill", by=by, why=why)
     except ChannelError:
-        config, memory = shared.attach(name, read_only=False)
-        if clear:
-            switch.clear(config, memory, by)
-        else:
-            switch.pull(config, memory, by, why)
+        if not clear:
+            raise
+        switch.clear(*shared.attach(name, read_only=False), by)
 
 
 def clean(options) -> int:

@@ -83,7 +83,10 @@ def take_lock(config: Config, wait_s: float = 0.0) -> int:
     Raises StartError where another instance of this name runs (and still does after `wait_s`).
     """
     path = run_dir(config) / "pid"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StartError(f"{path}: {error.strerror}; remove it, or choose another daemon.run_dir") from None
     deadline = time.monotonic() + wait_s
     while True:
         try:
@@ -98,7 +101,15 @@ def take_lock(config: Config, wait_s: float = 0.0) -> int:
                     "stop it with `hftd stop`, or choose another name"
                 ) from None
             time.sleep(0.05)
+    sign_lock(handle)
     return handle
+
+
+def sign_lock(handle: int) -> None:
+    """Write this process's number into the lock: who is refused reads it, while this one compiles too."""
+    with contextlib.suppress(OSError):                # a full disk; the lock holds all the same
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
 
 def reclaim(instance: str) -> list[str]:
@@ -133,8 +144,7 @@ class Supervisor:
         set_name("hftd")
         faulthandler.enable()
         os.sched_setaffinity(0, self.placement.rest)
-        os.ftruncate(self.lock, 0)
-        os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
+        sign_lock(self.lock)
         stopped = Flag(signal.SIGTERM, signal.SIGINT)
         reclaim(self.config.daemon.name)
         large = self.config.placement.huge_pages != "none"
@@ -306,19 +316,19 @@ class Supervisor:
 
     def _report(self, name: str, text: str) -> None:
         """Keep a child's last words where the supervisor and a person find them."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, HftdError):
             (log_dir(self.config) / f"{name}.failed").write_text(text.rstrip() + "\n")
 
     def _last_words(self, role: Role, index: int) -> tuple[str, str]:
         """Return the name of the agent that ended a child, and its last words; its own name and '' where it left none."""
         names = {(one, number): name for one, number, name in shared.agents(self.config)}
         for one in self._members(role, index):
-            path = log_dir(self.config) / f"{names[one]}.failed"
             try:
-                lines = path.read_text().strip().splitlines()
-            except OSError:
+                path = log_dir(self.config) / f"{names[one]}.failed"
+                lines = path.read_text(errors="replace").strip().splitlines()
+                path.unlink(missing_ok=True)
+            except (OSError, HftdError):              # a directory that is gone, a full disk: no reason to end the daemon
                 continue
-            path.unlink(missing_ok=True)
             return names[one], lines[-1] if lines else ""
         return names[role, index], ""
 
@@ -415,11 +425,11 @@ class Supervisor:
 
     def _revive(self, role: Role, index: int, name: str, code: int) -> None:
         now = time.monotonic()
-        recent = [at for at in self._started[name] if now - at < RESTART_WINDOW_S]
+        recent = [at for at in self._started[name][1:] if now - at < RESTART_WINDOW_S]
         whose, words = self._last_words(role, index)
         if role == Role.GATEWAY:
             self.run_words["session_up"] = 0
-        if not self.config.daemon.restart or len(recent) > RESTARTS:
+        if not self.config.daemon.restart or len(recent) >= RESTARTS:
             self.failures.append(f"{whose} ended with {code} {words}".strip())
             return
         self._spawn(role, index, name)
@@ -481,7 +491,7 @@ class Supervisor:
         """Do what a request asks for. What is wrong with it is its sender's trouble, never the daemon's."""
         try:
             self._obey(request, reply, stopped)
-        except (HftdError, OSError) as error:
+        except (HftdError, OSError, ValueError) as error:
             reply({"error": str(error)})
 
     def _obey(self, request: dict, reply: Callable[[dict], None], stopped: Flag) -> None:
@@ -511,11 +521,18 @@ def wait_gone(pid: int, timeout_s: float) -> bool:
     return True
 
 
-def daemonize(log: Path) -> None:
-    """Turn this (forked) process into a background one: own session, standard streams into `log`."""
+def open_log(log: Path) -> int:
+    """Open the file that a background process says everything into. Raises StartError."""
+    try:
+        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise StartError(f"{log}: {error.strerror}; remove it, or choose another daemon.log_dir") from None
+
+
+def daemonize(out: int) -> None:
+    """Turn this (forked) process into a background one: own session, standard streams into an open file."""
     os.setsid()
     null = os.open(os.devnull, os.O_RDONLY)
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(null, 0)
     os.dup2(out, 1)
     os.dup2(out, 2)

@@ -130,6 +130,21 @@ def test_a_start_that_is_given_up_does_not_trade(tmp_path, exchange, number):
     assert (tmp_path / "log/supervisor.log").read_text() == "hftd: stopped before it was ready\n"
 
 
+def test_daemon_whose_output_nobody_reads_trades(tmp_path, exchange):
+    """A journal that is started anew, `| head`: what it would say is lost, no more."""
+    config = write_config(tmp_path, exchange, SYMBOLS)
+    name = name_of(config)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "hftd", "start", "--foreground", "-c", str(config)]
+    with subprocess.Popen(command, stdout=write_end, stderr=subprocess.DEVNULL, cwd=ROOT) as daemon:
+        os.close(write_end)
+        until(lambda: segment.existing(name) and hftd("status", "-n", name).stdout.find("READY") > 0, 90, "READY")
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(30) == 0
+    assert nothing_left(name)
+
+
 def test_kill_switch_cancels_everything_and_lasts_until_it_is_cleared(tmp_path, exchange):
     with running(tmp_path, exchange, SYMBOLS) as (name, _):
         until(lambda: trading(name), 30, "orders")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hftd.control.config import build, log_dir
-from hftd.control.supervisor import Flag, StartError, Supervisor, reclaim, take_lock, wait_gone
+from hftd.control.supervisor import RESTARTS, Flag, StartError, Supervisor, open_log, reclaim, take_lock, wait_gone
 from hftd.core.libc import set_name
 from hftd.msg.enums import AgentState, Role
 from hftd.shm import segment
@@ -234,3 +234,45 @@ def test_a_role_that_had_to_be_killed_has_failed(watched):
     watched._kill_rest()
     assert watched.marks[int(Role.FEED)]["state"] == AgentState.FAILED
     assert watched.failures == ["feed did not stop and was killed"]
+
+
+def test_a_log_directory_that_is_gone_does_not_end_the_daemon_with_a_role(watched, tmp_path):
+    """The role's last words are lost, no more."""
+    watched.config = build({"daemon": {"name": "watched", "run_dir": str(tmp_path), "log_dir": str(tmp_path / "log")}})
+    (tmp_path / "log").write_text("no directory")
+    watched._report("feed", "so it ended")
+    assert watched._last_words(Role.FEED, 0) == ("feed", "")
+
+
+def test_a_role_is_started_again_five_times_a_minute_whenever_it_was_first(watched, monkeypatch):
+    """The first start is none of the five; a minute that it lies back makes no sixth."""
+    started = []
+    for first in (0.0, 1000.0):
+        watched._started, watched.failures = {"feed": [first]}, []
+        monkeypatch.setattr(watched, "_spawn", lambda *_: watched._started["feed"].append(time.monotonic()))
+        monkeypatch.setattr("hftd.control.supervisor.time.monotonic", lambda: 1010.0)
+        for _ in range(8):
+            watched._revive(Role.FEED, 0, "feed", -9)
+        started.append(len(watched._started["feed"]) - 1)
+    assert started == [RESTARTS, RESTARTS]
+
+
+def test_lock_tells_who_holds_it_while_it_compiles_yet(tmp_path, instance):
+    """Not the last daemon's number, and not none."""
+    config = build({"daemon": {"name": instance, "run_dir": str(tmp_path)}}, "c.toml")
+    (tmp_path / instance).mkdir(mode=0o700)
+    (tmp_path / instance / "pid").write_text("123456789\n")
+    first = take_lock(config)
+    with pytest.raises(StartError, match=rf"is running \(pid {os.getpid()}\)"):
+        take_lock(config)
+    os.close(first)
+
+
+def test_files_that_are_in_the_way_are_named(tmp_path, instance):
+    config = build({"daemon": {"name": instance, "run_dir": str(tmp_path)}}, "c.toml")
+    lock = tmp_path / instance / "pid"
+    lock.mkdir(mode=0o700, parents=True)
+    with pytest.raises(StartError, match=f"^{lock}: Is a directory; remove it, or choose another daemon.run_dir$"):
+        take_lock(config)
+    with pytest.raises(StartError, match=f"^{tmp_path}: Is a directory; remove it, or choose another daemon.log_dir$"):
+        open_log(tmp_path)

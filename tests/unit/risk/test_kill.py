@@ -90,8 +90,19 @@ def test_a_latch_that_cannot_be_lifted_stays_pulled(desk, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(kill, "replace_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(kill.KillError, match=r"^not lifted: .*No space"):
         kill.clear(desk.config, desk.memory, "bert")
+    assert desk.reason() == DenyReason.KILLED
+
+
+def test_a_full_disk_does_not_keep_it_from_being_pulled(desk, monkeypatch):
+    """What is missing is the latch, and that is said."""
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kill, "replace_file", full)
+    with pytest.raises(kill.KillError, match=r"^killed, but a restart would lift it: .*kill\.json cannot be written: No space"):
+        kill.pull(desk.config, desk.memory, "anna")
     assert desk.reason() == DenyReason.KILLED
 
 
