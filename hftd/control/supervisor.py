@@ -23,6 +23,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from hftd.cli.main import complain
 from hftd.control.channel import Server
 from hftd.control.config import LAYOUTS, Config, log_dir, resolved, role_placement, run_dir
 from hftd.control.fused import FusedHost, blamed
@@ -327,6 +328,8 @@ class Supervisor:
                 path = log_dir(self.config) / f"{names[one]}.failed"
                 lines = path.read_text(errors="replace").strip().splitlines()
                 path.unlink(missing_ok=True)
+                if len(lines) > 1:                    # a traceback: its file goes, so that the next one is not taken for it
+                    self._say("\n".join((f"{names[one]}:", *lines)))
             except (OSError, HftdError):              # a directory that is gone, a full disk: no reason to end the daemon
                 continue
             return names[one], lines[-1] if lines else ""
@@ -429,10 +432,21 @@ class Supervisor:
         whose, words = self._last_words(role, index)
         if role == Role.GATEWAY:
             self.run_words["session_up"] = 0
+        ended = f"{whose} ended with {code} {words}".strip()
         if not self.config.daemon.restart or len(recent) >= RESTARTS:
-            self.failures.append(f"{whose} ended with {code} {words}".strip())
+            self._fail(ended)
             return
+        self._say(f"{ended}; started again")
         self._spawn(role, index, name)
+
+    def _fail(self, text: str) -> None:
+        self.failures.append(text)
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """Say something in the supervisor's log, or to the journal; whoever reads it, or not, ends nothing."""
+        with contextlib.suppress(OSError):
+            complain(text)
 
     def _stale(self, limit_s: float) -> list[str]:
         """Return the names of agents whose heartbeat is older than `limit_s`."""
@@ -477,7 +491,7 @@ class Supervisor:
         """Kill the children of these roles that are left; tell whether there were any."""
         chosen = [pid for pid, (role, _, _) in self.children.items() if role in roles]
         for pid in chosen:
-            self.failures.append(f"{self.children[pid][2]} did not stop and was killed")
+            self._fail(f"{self.children[pid][2]} did not stop and was killed")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for pid in chosen:

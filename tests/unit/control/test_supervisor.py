@@ -276,3 +276,20 @@ def test_files_that_are_in_the_way_are_named(tmp_path, instance):
         take_lock(config)
     with pytest.raises(StartError, match=f"^{tmp_path}: Is a directory; remove it, or choose another daemon.log_dir$"):
         open_log(tmp_path)
+
+
+def test_why_a_role_ended_is_told(watched, tmp_path, monkeypatch, capsys):
+    """Each time, with the traceback, whose file is taken away; and why the daemon ends at last."""
+    watched.config = build({"daemon": {"name": "watched", "run_dir": str(tmp_path)}})
+    watched._started = {"feed": [0.0]}
+    monkeypatch.setattr(watched, "_spawn", lambda *_: watched._started["feed"].append(time.monotonic()))
+    watched._report("feed", "Traceback\n  in a line\nValueError: so it ended")
+    watched._revive(Role.FEED, 0, "feed", 70)
+    assert capsys.readouterr().err == (
+        "hftd: feed:\nTraceback\n  in a line\nValueError: so it ended\n"
+        "hftd: feed ended with 70 ValueError: so it ended; started again\n"
+    )
+    for _ in range(RESTARTS):
+        watched._revive(Role.FEED, 0, "feed", -9)
+    assert watched.failures == ["feed ended with -9"]
+    assert capsys.readouterr().err.endswith("started again\nhftd: feed ended with -9\n")
