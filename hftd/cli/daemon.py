@@ -1,7 +1,9 @@
 """warm, start, stop, kill, clean: the daemon's life."""
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -60,7 +62,7 @@ def start(options) -> int:
     from hftd.cli.main import complain
     from hftd.control.config import load, log_dir
     from hftd.control.host import check_host, place
-    from hftd.control.supervisor import Supervisor, daemonize, take_lock
+    from hftd.control.supervisor import Supervisor, daemonize, open_log, take_lock
     from hftd.control.warm import warm as compile_all
 
     check_host()
@@ -73,16 +75,18 @@ def start(options) -> int:
     if options.foreground:
 
         def up(why: str) -> None:
-            _say_up(config, os.getpid(), f"layout {placement.layout}: {why}")
+            with contextlib.suppress(OSError, HftdError):     # it trades; that nobody hears so is no reason to end it
+                _say_up(config, os.getpid(), f"layout {placement.layout}: {why}")
 
         return Supervisor(config, lock, on_ready=up).run()
+    log = open_log(log_dir(config) / "supervisor.log")
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(read_end)
         code = 1
         try:
-            daemonize(log_dir(config) / "supervisor.log")
+            daemonize(log)
             code = Supervisor(config, lock, on_ready=lambda why: _tell(write_end, f"ready {why}")).run()
         except HftdError as error:
             code = exit_code(error)
@@ -97,8 +101,16 @@ def start(options) -> int:
             sys.stdout.flush()
             os._exit(code)
     os.close(write_end)
-    with os.fdopen(read_end) as pipe:
-        word, _, text = pipe.readline().strip().partition(" ")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        with os.fdopen(read_end) as pipe:
+            word, _, text = pipe.readline().strip().partition(" ")
+    except KeyboardInterrupt:                         # a start that was given up must not trade: it is in a session of its own
+        os.kill(pid, signal.SIGTERM)
+        os.waitpid(pid, 0)
+        raise
     if word == "ready":
         _say_up(config, pid, f"layout {placement.layout}: {text}")
         return 0
@@ -164,10 +176,10 @@ def stop(options) -> int:
     """Stop the daemon and wait until it is gone."""
     from hftd.cli.main import complain, say
     from hftd.control.channel import ask
+    from hftd.control.config import log_dir
     from hftd.control.supervisor import wait_gone
     from hftd.core.agent import alive
     from hftd.shm import map as shared
-    from hftd.shm.segment import existing
 
     name = to_change(options, "stop")
     config, memory = shared.attach(name)
@@ -177,14 +189,33 @@ def stop(options) -> int:
     if not wait_gone(pid, config.daemon.stop_timeout_s + 10) and alive(pid):
         complain(f"pid {pid} is still there after {config.daemon.stop_timeout_s + 10:g} s; end it with: kill -9 {pid}; hftd clean")
         return 1
-    left = existing(name)
-    counters = memory["orders"]["counters"][0]
-    open_orders = int(counters["open_at_stop"]) if "open_at_stop" in counters.dtype.names else 0
-    if left or open_orders:
-        complain(f"stopped, but {open_orders} orders stayed open and {len(left)} segments are left; see the log")
+    wrong = _not_in_order(name, config, memory)
+    if wrong:
+        complain(f"{name} stopped, but {'; '.join(wrong)}; see {log_dir(config)}")
         return 1
     say(f"hftd: {name} stopped in {time.monotonic() - begun:.1f} s; no order is open")
     return 0
+
+
+def _not_in_order(name: str, config, memory) -> list[str]:
+    """Return what is wrong with a daemon that has stopped. Its memory is the last word: the names are gone, the mapping is not."""
+    from hftd.gateway.setup import open_rows
+    from hftd.msg.enums import AgentState, Role
+    from hftd.shm import map as shared
+    from hftd.shm.segment import existing
+
+    marks = memory["control"]["marks"]
+    failed = [who for role, index, who in shared.agents(config)
+              if int(marks[shared.mark_of(role, index)]["state"]) != AgentState.STOPPED]  # fmt: skip
+    wrong = [f"{', '.join(failed)} failed or had to be killed"] if failed else []
+    still = len(open_rows(memory["orders"]))
+    if still:
+        wrong.append(f"{still} orders stayed open: see to them at the venue")
+    elif int(marks[shared.mark_of(Role.GATEWAY)]["state"]) != AgentState.STOPPED:
+        wrong.append("whether an order is open only the venue knows")
+    if left := existing(name):
+        wrong.append(f"{len(left)} segments are left: hftd clean")
+    return wrong
 
 
 def kill(options) -> int:
@@ -210,19 +241,25 @@ def kill(options) -> int:
 
 
 def _switch(name: str, clear: bool, by: str, why: str) -> None:
-    """Pull or lift one instance's switch, through the supervisor or, where it does not answer, straight in shared memory."""
+    """Pull one instance's switch straight in shared memory: no wait for a supervisor that may hang. Lift it through the supervisor.
+
+    Where the one cannot be had it is the other that does it.
+    """
     from hftd.control.channel import ChannelError, ask
     from hftd.risk import kill as switch
     from hftd.shm import map as shared
+    from hftd.shm.segment import SegmentError
 
+    if not clear:
+        with contextlib.suppress(SegmentError):       # root, say, whom the supervisor hears: the memory is another user's
+            switch.pull(*shared.attach(name, read_only=False), by, why)
+            return
     try:
         ask(_socket(name), do="clear" if clear else "kill", by=by, why=why)
     except ChannelError:
-        config, memory = shared.attach(name, read_only=False)
-        if clear:
-            switch.clear(config, memory, by)
-        else:
-            switch.pull(config, memory, by, why)
+        if not clear:
+            raise
+        switch.clear(*shared.attach(name, read_only=False), by)
 
 
 def clean(options) -> int:

@@ -8,13 +8,14 @@ import json
 import os
 import socket
 import struct
+import time
 from pathlib import Path
 
 from hftd.errors import WRONG, HftdError
 
 REQUEST_MAX = 4096
 PEER_MAX_S = 0.2
-"""How long a peer may keep the supervisor waiting for its line."""
+"""How long a peer may keep the supervisor waiting for its line, in all."""
 
 
 class ChannelError(HftdError):
@@ -56,7 +57,7 @@ class Server:
                     if uid not in (0, os.getuid()):
                         peer.sendall(b'{"error": "this daemon belongs to another user"}\n')
                         continue
-                    request = json.loads(peer.makefile("r").readline(REQUEST_MAX) or "{}")
+                    request = json.loads(_line(peer) or b"{}")
                 except (OSError, ValueError, RecursionError):
                     continue
 
@@ -71,6 +72,19 @@ class Server:
         self._socket.close()
         with contextlib.suppress(OSError):
             self.path.unlink()
+
+
+def _line(peer: socket.socket) -> bytes:
+    """Return a peer's line, what there is of it after PEER_MAX_S or REQUEST_MAX bytes. Raises OSError."""
+    deadline, line = time.monotonic() + PEER_MAX_S, b""
+    while b"\n" not in line and len(line) < REQUEST_MAX:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        piece = peer.recv(REQUEST_MAX - len(line))
+        if not piece:
+            break
+        line += piece
+    return line.split(b"\n")[0]
 
 
 def ask(path: Path, timeout_s: float = 5.0, **request) -> dict:

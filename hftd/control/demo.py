@@ -27,7 +27,7 @@ from hftd.cli.main import say
 from hftd.control.config import Config, build
 from hftd.control.host import check_host, place
 from hftd.control.status import counters, latencies, positions, symbols
-from hftd.control.supervisor import Supervisor, daemonize, take_lock, wait_gone
+from hftd.control.supervisor import Supervisor, daemonize, open_log, take_lock, wait_gone
 from hftd.control.warm import compile_all, exchange_kernel, kernels
 from hftd.core import clock as clocks
 from hftd.core.budgets import STAGES
@@ -190,7 +190,7 @@ class Session:
             try:
                 die_with_parent(signal.SIGTERM, parent)  # whatever ends the demonstration, and be it SIGKILL
                 os.close(read_end)
-                daemonize(self.work / "supervisor.log")
+                daemonize(open_log(self.work / "supervisor.log"))
                 code = Supervisor(self.config, lock, on_ready=lambda why: os.write(write_end, b"ready\n")).run()
             except HftdError as error:
                 os.write(write_end, f"{error}\n".encode())

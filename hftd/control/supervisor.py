@@ -20,9 +20,10 @@ import resource
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from hftd.cli.main import complain
 from hftd.control.channel import Server
 from hftd.control.config import LAYOUTS, Config, log_dir, resolved, role_placement, run_dir
 from hftd.control.fused import FusedHost, blamed
@@ -57,6 +58,13 @@ AGENTS = {
 RESTARTS = 5
 RESTART_WINDOW_S = 60.0
 HUNG_S = 10.0
+HELD_UP_S = 1.0
+"""Longer than this between two looks, and the supervisor was stopped itself: what the roles did meanwhile says nothing."""
+KILLED_IN_TURN = (Role.GATEWAY,), (Role.STRATEGY, Role.RISK, Role.FEED), (Role.RECORDER,)
+"""At the end of a stop that takes too long. Who only waited for one that hangs ends by itself when it is gone; the recorder then
+takes what they left and seals the journal and the day's positions."""
+
+ENDED_S = 2.0
 TICK_S = 0.01
 CLOCK_STEP_NS = 1_000_000
 """Clocks that move further apart than this in a second have been stepped; drift and slewing stay below."""
@@ -76,7 +84,10 @@ def take_lock(config: Config, wait_s: float = 0.0) -> int:
     Raises StartError where another instance of this name runs (and still does after `wait_s`).
     """
     path = run_dir(config) / "pid"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StartError(f"{path}: {error.strerror}; remove it, or choose another daemon.run_dir") from None
     deadline = time.monotonic() + wait_s
     while True:
         try:
@@ -91,7 +102,15 @@ def take_lock(config: Config, wait_s: float = 0.0) -> int:
                     "stop it with `hftd stop`, or choose another name"
                 ) from None
             time.sleep(0.05)
+    sign_lock(handle)
     return handle
+
+
+def sign_lock(handle: int) -> None:
+    """Write this process's number into the lock: who is refused reads it, while this one compiles too."""
+    with contextlib.suppress(OSError):                # a full disk; the lock holds all the same
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
 
 def reclaim(instance: str) -> list[str]:
@@ -119,14 +138,14 @@ class Supervisor:
         self.failures: list[str] = []
         self._started: dict[str, list[float]] = {}
         self._exit: dict[str, int] = {}
+        self._looked = self._patient = 0
 
     def run(self) -> int:
         """Bring everything up, watch until told to stop, take everything down. Raises StartError where it does not come up."""
         set_name("hftd")
         faulthandler.enable()
         os.sched_setaffinity(0, self.placement.rest)
-        os.ftruncate(self.lock, 0)
-        os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
+        sign_lock(self.lock)
         stopped = Flag(signal.SIGTERM, signal.SIGINT)
         reclaim(self.config.daemon.name)
         large = self.config.placement.huge_pages != "none"
@@ -298,19 +317,21 @@ class Supervisor:
 
     def _report(self, name: str, text: str) -> None:
         """Keep a child's last words where the supervisor and a person find them."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, HftdError):
             (log_dir(self.config) / f"{name}.failed").write_text(text.rstrip() + "\n")
 
     def _last_words(self, role: Role, index: int) -> tuple[str, str]:
         """Return the name of the agent that ended a child, and its last words; its own name and '' where it left none."""
         names = {(one, number): name for one, number, name in shared.agents(self.config)}
         for one in self._members(role, index):
-            path = log_dir(self.config) / f"{names[one]}.failed"
             try:
-                lines = path.read_text().strip().splitlines()
-            except OSError:
+                path = log_dir(self.config) / f"{names[one]}.failed"
+                lines = path.read_text(errors="replace").strip().splitlines()
+                path.unlink(missing_ok=True)
+                if len(lines) > 1:                    # a traceback: its file goes, so that the next one is not taken for it
+                    self._say("\n".join((f"{names[one]}:", *lines)))
+            except (OSError, HftdError):              # a directory that is gone, a full disk: no reason to end the daemon
                 continue
-            path.unlink(missing_ok=True)
             return names[one], lines[-1] if lines else ""
         return names[role, index], ""
 
@@ -326,13 +347,15 @@ class Supervisor:
                 role, index, name = self.children.pop(pid)
                 code = os.waitstatus_to_exitcode(status)
                 self._exit[name] = code
-                for one in self._members(role, index):
-                    mark = self.marks[shared.mark_of(*one)]
-                    mark["pid"], mark["ready"] = 0, 0
-                    mark["state"] = int(AgentState.STOPPED if code == 0 else AgentState.FAILED)
+                self._mark_ended(role, index, AgentState.STOPPED if code == 0 else AgentState.FAILED)
                 self._free_places(pid)
                 ended.append((role, index, name, code))
         return ended
+
+    def _mark_ended(self, role: Role, index: int, state: AgentState) -> None:
+        for one in self._members(role, index):
+            mark = self.marks[shared.mark_of(*one)]
+            mark["pid"], mark["ready"], mark["state"] = 0, 0, int(state)
 
     def _free_places(self, pid: int) -> None:
         """Let the feed go on without a dead consumer. Every other ring keeps its place: who comes back wants what it missed."""
@@ -346,14 +369,14 @@ class Supervisor:
         deadline = time.monotonic() + self.config.daemon.ready_timeout_s
         wanted = [(shared.mark_of(role, index), name) for role, index, name in shared.agents(self.config)]
         while True:
+            if stopped:                               # before the children: a signal to the group ends those that are not up yet
+                raise StartError("stopped before it was ready")
             for role, index, _, code in self._reap():
                 name, words = self._last_words(role, index)
                 raise StartError(f"{name} did not start: {words or f'exit code {code}'}", WRONG if code == WRONG else 1)
             missing = [name for mark, name in wanted if not int(self.marks[mark]["ready"])]
             if not missing:
                 break
-            if stopped:
-                raise StartError("stopped before it was ready")
             if time.monotonic() > deadline:
                 raise StartError(f"not ready after {self.config.daemon.ready_timeout_s:g} s: waiting for {', '.join(missing)}")
             for request, reply in server.requests():
@@ -405,14 +428,25 @@ class Supervisor:
 
     def _revive(self, role: Role, index: int, name: str, code: int) -> None:
         now = time.monotonic()
-        recent = [at for at in self._started[name] if now - at < RESTART_WINDOW_S]
+        recent = [at for at in self._started[name][1:] if now - at < RESTART_WINDOW_S]
         whose, words = self._last_words(role, index)
         if role == Role.GATEWAY:
             self.run_words["session_up"] = 0
-        if not self.config.daemon.restart or len(recent) > RESTARTS:
-            self.failures.append(f"{whose} ended with {code} {words}".strip())
+        ended = f"{whose} ended with {code} {words}".strip()
+        if not self.config.daemon.restart or len(recent) >= RESTARTS:
+            self._fail(ended)
             return
+        self._say(f"{ended}; started again")
         self._spawn(role, index, name)
+
+    def _fail(self, text: str) -> None:
+        self.failures.append(text)
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """Say something in the supervisor's log, or to the journal; whoever reads it, or not, ends nothing."""
+        with contextlib.suppress(OSError):
+            complain(text)
 
     def _stale(self, limit_s: float) -> list[str]:
         """Return the names of agents whose heartbeat is older than `limit_s`."""
@@ -424,6 +458,13 @@ class Supervisor:
         ]  # fmt: skip
 
     def _end_hung(self) -> None:
+        """Kill who gives no sign of life. Where all were stopped (a frozen group, a paused machine) each gets its time anew."""
+        now, hz = clocks.now_ticks(), int(self.clock["hz"])
+        if now - self._looked > HELD_UP_S * hz:
+            self._patient = now + int(HUNG_S * hz)
+        self._looked = now
+        if now < self._patient:
+            return
         for name in self._stale(HUNG_S):
             for pid, (_, _, other) in self.children.items():
                 if other == name:
@@ -433,29 +474,38 @@ class Supervisor:
     def _take_down(self) -> int:
         self.run_words["state"] = int(RunState.STOPPING)
         self.notifier.send(stopping=1, status="cancelling open orders")
-        deadline = time.monotonic() + self.config.daemon.stop_timeout_s + 3.0
-        while self.children and time.monotonic() < deadline:
-            self._reap()
-            time.sleep(TICK_S)
-        self._kill_rest()
+        self._await_ended(self.config.daemon.stop_timeout_s + 3.0)
+        for roles in KILLED_IN_TURN:
+            if self._kill_rest(roles):
+                self._await_ended(ENDED_S)
         self.run_words["state"] = int(RunState.STOPPED)
         return 1 if self.failures or any(self._exit.values()) else 0
 
-    def _kill_rest(self) -> None:
-        for pid, (_, _, name) in list(self.children.items()):
-            self.failures.append(f"{name} did not stop and was killed")
+    def _await_ended(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while self.children and time.monotonic() < deadline:
+            self._reap()
+            time.sleep(TICK_S)
+
+    def _kill_rest(self, roles: Iterable[Role] = tuple(AGENTS)) -> bool:
+        """Kill the children of these roles that are left; tell whether there were any."""
+        chosen = [pid for pid, (role, _, _) in self.children.items() if role in roles]
+        for pid in chosen:
+            self._fail(f"{self.children[pid][2]} did not stop and was killed")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for pid in list(self.children):
+        for pid in chosen:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-            self.children.pop(pid, None)
+            role, index, _ = self.children.pop(pid)
+            self._mark_ended(role, index, AgentState.FAILED)
+        return bool(chosen)
 
     def _answer(self, request: dict, reply: Callable[[dict], None], stopped: Flag) -> None:
         """Do what a request asks for. What is wrong with it is its sender's trouble, never the daemon's."""
         try:
             self._obey(request, reply, stopped)
-        except (HftdError, OSError) as error:
+        except (HftdError, OSError, ValueError) as error:
             reply({"error": str(error)})
 
     def _obey(self, request: dict, reply: Callable[[dict], None], stopped: Flag) -> None:
@@ -485,11 +535,18 @@ def wait_gone(pid: int, timeout_s: float) -> bool:
     return True
 
 
-def daemonize(log: Path) -> None:
-    """Turn this (forked) process into a background one: own session, standard streams into `log`."""
+def open_log(log: Path) -> int:
+    """Open the file that a background process says everything into. Raises StartError."""
+    try:
+        return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        raise StartError(f"{log}: {error.strerror}; remove it, or choose another daemon.log_dir") from None
+
+
+def daemonize(out: int) -> None:
+    """Turn this (forked) process into a background one: own session, standard streams into an open file."""
     os.setsid()
     null = os.open(os.devnull, os.O_RDONLY)
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(null, 0)
     os.dup2(out, 1)
     os.dup2(out, 2)

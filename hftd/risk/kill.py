@@ -16,7 +16,7 @@ from hftd.errors import HftdError
 
 
 class KillError(HftdError):
-    """The kill switch cannot be lifted like this, and why."""
+    """The kill switch cannot be lifted, or not latched, and why."""
 
 
 def latch_path(config: Config) -> Path:
@@ -25,18 +25,25 @@ def latch_path(config: Config) -> Path:
 
 
 def pull(config: Config, memory, by: str, why: str = "") -> dict[str, Any]:
-    """Pull the switch: the word at once, then the latch. Pulled already: the first one's facts stay. Returns those in force."""
+    """Pull the switch: the word at once, then the latch. Pulled already: the first one's facts stay. Returns those in force.
+
+    Raises KillError where the latch cannot be written; the switch is pulled all the same.
+    """
     now = time.time_ns()
+    by, why = (text.encode(errors="replace").decode() for text in (by, why))  # a terminal need not speak UTF-8
     if memory is not None:
         run = memory["control"]["run"][0]
         if not int(run["kill"]):
-            run["kill_by"] = int.from_bytes(by.encode()[:8].ljust(8, b"\0"), "little", signed=True)
+            run["kill_by"] = _word(by)
             run["kill"] = now
     known = read_latch(config)
     if known is not None:
         return known
     facts = {"by": by, "why": why, "utc_ns": now, "utc": utc(now)}
-    replace_file(latch_path(config), _text(facts))
+    try:
+        replace_file(latch_path(config), _text(facts))
+    except OSError as error:
+        raise KillError(f"killed, but a restart would lift it: {latch_path(config)} cannot be written: {error.strerror}") from None
     return facts
 
 
@@ -60,10 +67,10 @@ def clear(config: Config, memory, by: str) -> dict[str, Any] | None:
             replace_file(state_dir(config) / "kill.last.json", _text(cleared))
             latch_path(config).unlink(missing_ok=True)
             sync_directory(state_dir(config))
-    except OSError:
+    except OSError as error:
         if run is not None and not int(run["kill"]):
             run["kill"], run["kill_by"] = word
-        raise
+        raise KillError(f"not lifted: {latch_path(config)}: {error.strerror}") from None
     if run is not None and int(run["kill"]):          # pulled meanwhile: its latch may be the one that went
         pull(config, memory, name_of(int(run["kill_by"])), "pulled while the switch was lifted")
     return known
@@ -110,6 +117,11 @@ def in_words(facts: dict[str, Any]) -> str:
     return f"KILLED by {facts['by'] or 'unknown'} at {facts['utc'] or 'an unknown time'}{kept}{why}; lift it with: {facts['lift']}"
 
 
+def _word(by: str) -> int:
+    """Return the first eight bytes of a name as the word that `kill_by` is."""
+    return int.from_bytes(by.encode(errors="replace")[:8].ljust(8, b"\0"), "little", signed=True)
+
+
 def name_of(word: int) -> str:
     """Return the text in a `kill_by` word: the first eight bytes of who pulled the switch."""
     return word.to_bytes(8, "little", signed=True).rstrip(b"\0 ").decode("utf-8", "replace")
@@ -126,7 +138,7 @@ def load_latch(config: Config, memory) -> bool:
     if known is None:
         return False
     run = memory["control"]["run"][0]
-    run["kill_by"] = int.from_bytes(str(known["by"]).encode()[:8].ljust(8, b"\0"), "little", signed=True)
+    run["kill_by"] = _word(str(known["by"]))
     run["kill"] = int(known["utc_ns"])
     return True
 

@@ -3,11 +3,15 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
+from hftd.shm import segment
 from hftd.sim.options import SYNTHETIC_SYMBOLS
-from tests.support.daemon import Exchange, hftd, nothing_left, pids_of, running, until
+from tests.support.daemon import Exchange, hftd, name_of, nothing_left, pids_of, running, until, write_config
+from tests.support.data import ROOT
 
 SYMBOLS = list(SYNTHETIC_SYMBOLS)[:4]
 
@@ -95,6 +99,50 @@ def test_killed_supervisor_takes_orders_processes_and_memory_with_it(tmp_path, e
         until(lambda: nothing_left(name, [supervisor, *pids]), 20, "the children to cancel and go")
     ledger = exchange.end()
     assert ledger["open_orders"] == 0
+
+
+def test_stop_with_a_gateway_that_hangs_says_so_and_ends_the_others_in_order(tmp_path, exchange):
+    """Nobody cancelled: that no order is open would be a lie. The recorder is not killed with it: it seals what there is."""
+    with running(tmp_path, exchange, SYMBOLS, daemon={"stop_timeout_s": 0.5}) as (name, _):
+        until(lambda: trading(name), 30, "orders")
+        pids = pids_of(name)
+        os.kill(next(row["pid"] for row in status(name)["agents"] if row["agent"] == "gateway"), signal.SIGSTOP)
+        stopped = hftd("stop", "-n", name)
+        assert stopped.returncode == 1 and "no order is open" not in stopped.stdout
+        assert f"hftd: {name} stopped, but gateway failed or had to be killed; " in stopped.stderr
+        assert "at the venue" in stopped.stderr or "only the venue knows" in stopped.stderr
+        assert nothing_left(name, pids)
+    assert "recorder ended" in (tmp_path / "log/hftd.jsonl").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_is_given_up_does_not_trade(tmp_path, exchange, number):
+    """Ctrl-C, or a closed terminal, while the roles come up in a session of their own: they end before the command does."""
+    config = write_config(tmp_path, exchange, SYMBOLS)
+    name = name_of(config)
+    command = [sys.executable, "-m", "hftd", "start", "-c", str(config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as start:
+        until(lambda: segment.existing(name), 90, "the daemon's memory")
+        start.send_signal(number)
+        _, said = start.communicate(timeout=30)
+    assert start.returncode == 130 and said.endswith("hftd: interrupted\n")
+    assert nothing_left(name)
+    assert (tmp_path / "log/supervisor.log").read_text() == "hftd: stopped before it was ready\n"
+
+
+def test_daemon_whose_output_nobody_reads_trades(tmp_path, exchange):
+    """A journal that is started anew, `| head`: what it would say is lost, no more."""
+    config = write_config(tmp_path, exchange, SYMBOLS)
+    name = name_of(config)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "hftd", "start", "--foreground", "-c", str(config)]
+    with subprocess.Popen(command, stdout=write_end, stderr=subprocess.DEVNULL, cwd=ROOT) as daemon:
+        os.close(write_end)
+        until(lambda: segment.existing(name) and hftd("status", "-n", name).stdout.find("READY") > 0, 90, "READY")
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(30) == 0
+    assert nothing_left(name)
 
 
 def test_kill_switch_cancels_everything_and_lasts_until_it_is_cleared(tmp_path, exchange):

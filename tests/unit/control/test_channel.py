@@ -125,3 +125,25 @@ def test_answer_is_one_line_of_json(server):
         for _, reply in server.requests():
             reply({"text": "two\nlines"})
         assert json.loads(peer.makefile().read()) == {"text": "two\nlines"}
+
+
+def test_a_peer_that_drips_is_not_waited_for(server):
+    """Each byte comes in time, the line never: the supervisor has roles to watch, and a kill may be next in line."""
+    done = threading.Event()
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(str(server.path))
+
+        def drip():
+            with contextlib.suppress(OSError):
+                while not done.wait(channel.PEER_MAX_S / 10):
+                    peer.sendall(b" ")
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        ended = threading.Timer(20 * channel.PEER_MAX_S, done.set)
+        ended.start()
+        assert not list(server.requests())
+        assert not done.is_set()
+        ended.cancel()
+        done.set()
+        thread.join()

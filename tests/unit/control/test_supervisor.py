@@ -6,12 +6,13 @@ import signal
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from hftd.control.config import build, log_dir
-from hftd.control.supervisor import Flag, StartError, Supervisor, reclaim, take_lock, wait_gone
+from hftd.control.supervisor import RESTARTS, Flag, StartError, Supervisor, open_log, reclaim, take_lock, wait_gone
 from hftd.core.libc import set_name
-from hftd.msg.enums import Role
+from hftd.msg.enums import AgentState, Role
 from hftd.shm import segment
 from hftd.shm.control import mark_dtype
 from hftd.shm.segment import Part, SegmentError
@@ -182,3 +183,113 @@ def test_a_request_that_is_wrong_is_answered_and_ends_nothing(instance, tmp_path
     for request in ({"do": "clear"}, {"do": "clear", "by": ""}, {"do": "dance"}, {}):
         made._answer(request, answers.append, Flag())
     assert all("error" in answer for answer in answers) and "named person" in answers[0]["error"]
+
+
+class Watched(Supervisor):
+    """A supervisor with one child of its own, which sleeps, and a clock of ten ticks a second that the test moves."""
+
+    def __init__(self, tmp_path, monkeypatch):
+        self.config = build({"daemon": {"name": "watched", "run_dir": str(tmp_path)}})
+        self.placement = SimpleNamespace(fused=False)
+        self.clock, self.marks, self.now = {"hz": 10}, np.zeros(32, mark_dtype), 1000
+        self._looked = self._patient = 0
+        self._exit, self.failures = {}, []
+        monkeypatch.setattr("hftd.control.supervisor.clocks.now_ticks", lambda: self.now)
+        self.child = os.fork()
+        if self.child == 0:
+            signal.pause()
+            os._exit(0)
+        self.children = {self.child: (Role.FEED, 0, "feed")}
+
+    def look(self, times: int, ticks: int = 5) -> bool:
+        """Look some times, so many ticks apart, at roles that give no sign of life; tell whether the child lives."""
+        for _ in range(times):
+            self.now += ticks
+            self._end_hung()
+        return not wait_gone(self.child, 0.2)
+
+
+@pytest.fixture
+def watched(tmp_path, monkeypatch):
+    made = Watched(tmp_path, monkeypatch)
+    yield made
+    made._kill_rest()
+
+
+def test_a_role_that_hangs_is_killed(watched):
+    assert watched.look(20)
+    assert not watched.look(2)
+
+
+def test_roles_that_were_stopped_together_with_the_supervisor_are_not_killed(watched):
+    """A paused machine, a frozen group: when it goes on the supervisor may be the first to run. None of the roles hung."""
+    watched.look(10)
+    assert watched.look(1, ticks=1000)
+    watched.marks["heartbeat"] = watched.now + 1
+    assert watched.look(20)
+
+
+def test_a_role_that_had_to_be_killed_has_failed(watched):
+    """What `hftd stop` tells of it comes from its mark."""
+    watched._kill_rest()
+    assert watched.marks[int(Role.FEED)]["state"] == AgentState.FAILED
+    assert watched.failures == ["feed did not stop and was killed"]
+
+
+def test_a_log_directory_that_is_gone_does_not_end_the_daemon_with_a_role(watched, tmp_path):
+    """The role's last words are lost, no more."""
+    watched.config = build({"daemon": {"name": "watched", "run_dir": str(tmp_path), "log_dir": str(tmp_path / "log")}})
+    (tmp_path / "log").write_text("no directory")
+    watched._report("feed", "so it ended")
+    assert watched._last_words(Role.FEED, 0) == ("feed", "")
+
+
+def test_a_role_is_started_again_five_times_a_minute_whenever_it_was_first(watched, monkeypatch):
+    """The first start is none of the five; a minute that it lies back makes no sixth."""
+    started = []
+    for first in (0.0, 1000.0):
+        watched._started, watched.failures = {"feed": [first]}, []
+        monkeypatch.setattr(watched, "_spawn", lambda *_: watched._started["feed"].append(time.monotonic()))
+        monkeypatch.setattr("hftd.control.supervisor.time.monotonic", lambda: 1010.0)
+        for _ in range(8):
+            watched._revive(Role.FEED, 0, "feed", -9)
+        started.append(len(watched._started["feed"]) - 1)
+    assert started == [RESTARTS, RESTARTS]
+
+
+def test_lock_tells_who_holds_it_while_it_compiles_yet(tmp_path, instance):
+    """Not the last daemon's number, and not none."""
+    config = build({"daemon": {"name": instance, "run_dir": str(tmp_path)}}, "c.toml")
+    (tmp_path / instance).mkdir(mode=0o700)
+    (tmp_path / instance / "pid").write_text("123456789\n")
+    first = take_lock(config)
+    with pytest.raises(StartError, match=rf"is running \(pid {os.getpid()}\)"):
+        take_lock(config)
+    os.close(first)
+
+
+def test_files_that_are_in_the_way_are_named(tmp_path, instance):
+    config = build({"daemon": {"name": instance, "run_dir": str(tmp_path)}}, "c.toml")
+    lock = tmp_path / instance / "pid"
+    lock.mkdir(mode=0o700, parents=True)
+    with pytest.raises(StartError, match=f"^{lock}: Is a directory; remove it, or choose another daemon.run_dir$"):
+        take_lock(config)
+    with pytest.raises(StartError, match=f"^{tmp_path}: Is a directory; remove it, or choose another daemon.log_dir$"):
+        open_log(tmp_path)
+
+
+def test_why_a_role_ended_is_told(watched, tmp_path, monkeypatch, capsys):
+    """Each time, with the traceback, whose file is taken away; and why the daemon ends at last."""
+    watched.config = build({"daemon": {"name": "watched", "run_dir": str(tmp_path)}})
+    watched._started = {"feed": [0.0]}
+    monkeypatch.setattr(watched, "_spawn", lambda *_: watched._started["feed"].append(time.monotonic()))
+    watched._report("feed", "Traceback\n  in a line\nValueError: so it ended")
+    watched._revive(Role.FEED, 0, "feed", 70)
+    assert capsys.readouterr().err == (
+        "hftd: feed:\nTraceback\n  in a line\nValueError: so it ended\n"
+        "hftd: feed ended with 70 ValueError: so it ended; started again\n"
+    )
+    for _ in range(RESTARTS):
+        watched._revive(Role.FEED, 0, "feed", -9)
+    assert watched.failures == ["feed ended with -9"]
+    assert capsys.readouterr().err.endswith("started again\nhftd: feed ended with -9\n")

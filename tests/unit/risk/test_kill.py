@@ -90,8 +90,19 @@ def test_a_latch_that_cannot_be_lifted_stays_pulled(desk, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(kill, "replace_file", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(kill.KillError, match=r"^not lifted: .*No space"):
         kill.clear(desk.config, desk.memory, "bert")
+    assert desk.reason() == DenyReason.KILLED
+
+
+def test_a_full_disk_does_not_keep_it_from_being_pulled(desk, monkeypatch):
+    """What is missing is the latch, and that is said."""
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kill, "replace_file", full)
+    with pytest.raises(kill.KillError, match=r"^killed, but a restart would lift it: .*kill\.json cannot be written: No space"):
+        kill.pull(desk.config, desk.memory, "anna")
     assert desk.reason() == DenyReason.KILLED
 
 
@@ -133,3 +144,12 @@ def test_a_latch_that_cannot_be_read_does_not_hide_the_switch(desk, monkeypatch)
 
     monkeypatch.setattr(kill, "read_latch", refused)
     assert kill.in_force(desk.config, desk.memory)["by"] == "anna"
+
+
+def test_a_name_from_a_terminal_of_another_alphabet_pulls_it(desk):
+    """Bytes of the command line that are not UTF-8 come as lone surrogates: the switch is pulled, and can be told everywhere."""
+    kill.pull(desk.config, desk.memory, "J\udcfcrgen", "gro\udcdf")
+    facts = kill.in_force(desk.config, desk.memory)
+    assert (facts["by"], facts["why"]) == ("J?rgen", "gro?")
+    assert kill.name_of(int(desk.run["kill_by"])) == "J?rgen"
+    assert kill.in_words(facts).encode()
