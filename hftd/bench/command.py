@@ -33,7 +33,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--data", metavar="FILE", help="recorded ITCH 5.0 file for parse and book, plain or gzip")
     parser.add_argument("--quick", action="store_true", help="few samples: to see that everything runs, not to believe a figure")
     parser.add_argument("--list", action="store_true", help="show the names and what they measure")
-    parser.add_argument("--seconds", type=number(float, above=0), default=10.0, metavar="S", help="with `load`: how long a claim is held")
+    parser.add_argument("--seconds", type=number(float, above=0), default=10.0, metavar="S",
+                        help="with `load`: how long a claim is held")
     parser.add_argument("--beside", action="append", default=[], metavar="COMMAND",
                         help="with `feed`: a program that takes turns, too; {file} and {refs} (references) are filled in; its"
                              " lines end in `min NS med NS` (repeatable)")
@@ -64,6 +65,7 @@ def main(options) -> int:
     with Console(stderr=True).status("compiling and measuring") as shown:
 
         def progress(name: str) -> None:
+            options.told.check()                      # where its exception was swallowed, in a callback of the compiler
             watch.look()
             shown.update(f"measuring {name}")
 
@@ -106,6 +108,7 @@ def _compare_revision(options, console: Console) -> int:
     with Console(stderr=True).status("comparing") as shown:
 
         def progress(text: str) -> None:
+            options.told.check()                      # where its exception was swallowed, in a callback of the compiler
             watch.look()
             shown.update(text)
 

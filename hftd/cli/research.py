@@ -61,7 +61,7 @@ def bench(options) -> int:
     from hftd.bench.command import main
     from hftd.control.told import Told
 
-    told = Told()                                     # SIGTERM, too, unwinds: directories, processes and worktrees go
+    told = options.told = Told()                      # SIGTERM, too, unwinds: directories, processes and worktrees go
     try:
         code = main(options)
         told.check()
