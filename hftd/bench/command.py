@@ -5,6 +5,7 @@ timed: its row says what was wrong, and the others stand), 3 where the host was 
 verdict, unless --busy asked for one.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from hftd import bench
 from hftd.bench import compare, modes
 from hftd.bench import host as hosts
+from hftd.cli.arguments import count, number
 
 MISSED, BUSY = 1, 3
 
@@ -26,12 +28,13 @@ def add_arguments(parser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write host and rows to FILE as JSON; - is standard output")
     parser.add_argument("--save", metavar="FILE", help="keep host and rows in FILE, to compare with another time")
     parser.add_argument("--compare", metavar="FILE|REV", help="what got slower than a saved FILE, or than commit REV (interleaved)")
-    parser.add_argument("--rounds", type=int, default=compare.ROUNDS, metavar="N", help="pairs of --compare REV; turns of `feed`")
+    parser.add_argument("--rounds", type=count, default=compare.ROUNDS, metavar="N", help="pairs of --compare REV; turns of `feed`")
     parser.add_argument("--busy", action="store_true", help="give a verdict although the host is too busy to measure")
     parser.add_argument("--data", metavar="FILE", help="recorded ITCH 5.0 file for parse and book, plain or gzip")
     parser.add_argument("--quick", action="store_true", help="few samples: to see that everything runs, not to believe a figure")
     parser.add_argument("--list", action="store_true", help="show the names and what they measure")
-    parser.add_argument("--seconds", type=float, default=10.0, metavar="S", help="with `load`: how long a claim is held")
+    parser.add_argument("--seconds", type=number(float, above=0), default=10.0, metavar="S",
+                        help="with `load`: how long a claim is held")
     parser.add_argument("--beside", action="append", default=[], metavar="COMMAND",
                         help="with `feed`: a program that takes turns, too; {file} and {refs} (references) are filled in; its"
                              " lines end in `min NS med NS` (repeatable)")
@@ -41,7 +44,10 @@ def add_arguments(parser) -> None:
 
 
 def main(options) -> int:
-    """Run the benchmarks that were named."""
+    """Run the benchmarks that were named. Raises BenchError, before it measures, for a result that could not be written."""
+    for word, file in (("--json", options.json), ("--save", options.save)):
+        if file and file != "-" and (Path(file).is_dir() or not os.access(Path(file).resolve().parent, os.W_OK)):
+            raise bench.BenchError(f"{word} {file}: give a file in a directory that exists and that you may write")
     if options.names and options.names[0] in modes.MODES:
         modes.refuse_others(options)
         return modes.MODES[options.names[0]](options)
@@ -53,12 +59,13 @@ def main(options) -> int:
         for name, item in known.items():
             console.print(f"{name:16} {item.about}" + (f" (budget {item.budget:g} {item.unit})" if item.budget else ""))
         return 0
-    if options.compare and not Path(options.compare).exists():
+    if options.compare and not Path(options.compare).is_file():
         return _compare_revision(options, console)
     machine, watch = bench.machine(), hosts.Watch()
     with Console(stderr=True).status("compiling and measuring") as shown:
 
         def progress(name: str) -> None:
+            options.told.check()                      # where its exception was swallowed, in a callback of the compiler
             watch.look()
             shown.update(f"measuring {name}")
 
@@ -101,6 +108,7 @@ def _compare_revision(options, console: Console) -> int:
     with Console(stderr=True).status("comparing") as shown:
 
         def progress(text: str) -> None:
+            options.told.check()                      # where its exception was swallowed, in a callback of the compiler
             watch.look()
             shown.update(text)
 

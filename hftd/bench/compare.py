@@ -129,7 +129,7 @@ def _medians(tree: Path, names: list[str], options: tuple[str, ...], directory: 
     """One run of a tree's own `hftd bench` in a process of its own: the median of each row."""
     result = directory / "result.json"
     result.unlink(missing_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    environment = {**os.environ, "PYTHONPATH": str(tree), "TMPDIR": str(directory)}  # where it is killed, its files go with ours
     command = [sys.executable, "-m", "hftd", "bench", *names, *options, "--json", str(result)]
     child = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
     try:

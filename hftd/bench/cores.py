@@ -51,12 +51,14 @@ def two_cores(child: Callable[[], bool], parent: Callable[[], None]) -> None:
         raise Skip("needs two cores")
     pid = os.fork()
     if pid == 0:
+        code = 2
         try:
             os.sched_setaffinity(0, {allowed[-1]})
-            os._exit(0 if child() else 1)
-        except BaseException:
+            code = 0 if child() else 1
+        except Exception:
             traceback.print_exc()
-            os._exit(2)
+        finally:
+            os._exit(code)
     try:
         os.sched_setaffinity(0, {allowed[-2]})
         parent()

@@ -67,11 +67,11 @@ def valgrind() -> str:
 def count(progress: Callable[[str], None] = lambda text: None) -> Count:
     """Compile, run and count. Raises BenchError where a component's result is wrong or valgrind cannot run."""
     checker = valgrind()
-    environment = {**os.environ, **TARGET, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     command = [sys.executable, "-m", "hftd.bench.counted"]
-    progress(f"compiling for {TARGET['NUMBA_CPU_NAME']}, and running once without valgrind")
-    said = json.loads(_run(command, environment))
     with tempfile.TemporaryDirectory(prefix="hftd-bench-") as directory:
+        environment = {**os.environ, **TARGET, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "TMPDIR": directory}
+        progress(f"compiling for {TARGET['NUMBA_CPU_NAME']}, and running once without valgrind")
+        said = json.loads(_run(command, environment))
         progress("counting")
         _run([checker, "--tool=callgrind", "--instr-atstart=no", "--collect-atstart=no",
               f"--callgrind-out-file={directory}/out", *command], environment)  # fmt: skip

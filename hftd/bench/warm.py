@@ -111,7 +111,7 @@ class Stand:
                 os.sched_setaffinity(0, {core})
                 body()
                 code = 0
-            except BaseException:
+            except Exception:
                 traceback.print_exc()                 # a process that ends before it should says why
             finally:
                 os._exit(code)

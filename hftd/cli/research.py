@@ -59,5 +59,12 @@ def beginning(options) -> int:
 def bench(options) -> int:
     """Run benchmarks."""
     from hftd.bench.command import main
+    from hftd.control.told import Told
 
-    return main(options)
+    told = options.told = Told()                      # SIGTERM, too, unwinds: directories, processes and worktrees go
+    try:
+        code = main(options)
+        told.check()
+        return code
+    finally:
+        told.forget()

@@ -28,6 +28,7 @@ from hftd.control.config import Config, build
 from hftd.control.host import check_host, place
 from hftd.control.status import counters, latencies, positions, symbols
 from hftd.control.supervisor import Supervisor, daemonize, open_log, take_lock, wait_gone
+from hftd.control.told import Told
 from hftd.control.warm import compile_all, exchange_kernel, kernels
 from hftd.core import clock as clocks
 from hftd.core.budgets import STAGES
@@ -40,7 +41,6 @@ from hftd.sim.options import SYNTHETIC_SYMBOLS
 
 EXAMPLES = ("market_maker.py", "imbalance_taker.py")
 SYMBOLS_MAX = 32
-SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 class DemoError(HftdError):
@@ -65,34 +65,6 @@ def run(options) -> int:
         session.end()
         if not options.capture:
             shutil.rmtree(work, ignore_errors=True)
-
-
-class Told:
-    """SIGTERM, SIGHUP and Ctrl-C, which end the demonstration: whatever it started is ended, too.
-
-    The handler raises; but an exception in a callback of the compiler, or where an object is let go, is swallowed there, so that
-    loops `check()` besides. A signal that whoever started us has us ignore stays ignored.
-    """
-
-    def __init__(self):
-        self.number = 0
-        for number in SIGNALS:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self._told)
-
-    def _told(self, number, frame):
-        self.number = number
-        self.check()
-
-    def check(self) -> None:
-        """End here, with the exit code of the signal, where one came."""
-        if self.number:
-            raise SystemExit(128 + self.number)
-
-    def ignore(self) -> None:
-        """From now on, hear no signal: what is being ended is ended in good order, and in bounded time."""
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
 
 
 class Session:

@@ -11,6 +11,7 @@ A finding is one of
     references     a name of CPython's or of Numba's run time, called or not
     raises         an exception that can leave the loop, with the source line it was raised on
     endless        a loop without a way out: what is left of a spin on a plain load that the compiler hoisted
+    recursion      a function that calls itself, directly or not: nothing bounds the stack
     order          an access to a shared word that is not the load or store it must be, or one that must be there and is not
     unreadable     bytes that are not an instruction this module knows
 
@@ -45,7 +46,6 @@ ALLOWED = frozenset({
 """C functions that hot code may call: system calls by name, and what LLVM calls for copies."""
 
 FORBIDDEN = re.compile(r"^(NRT_|_?Py[A-Z_]|numba_|_numba|nrt_)")
-MAX_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -279,6 +279,7 @@ class _Judge:
         self.sites = 0
         self.functions: dict[str, _Function] = {}
         self.edges: dict[str, set[str]] = {}
+        self.depths: dict[str, int] = {}
         self.atomics: dict[str, int] = {}
         self.marked = self._marked()
 
@@ -334,12 +335,13 @@ class _Judge:
             digest.update(code)
             for row in function.relocations:
                 digest.update(f"{row.at - function.symbol.value}:{_stable(self._target(row)[0])};".encode())
+        stack_bytes = self._depth(entry)
         return Certificate(
             name=name,
             calls=tuple(sorted(self.calls)),
             forbidden=tuple(dict.fromkeys(self.findings)),
             code_bytes=sum(function.symbol.size for function in self.functions.values()),
-            stack_bytes=self._depth(entry, 0),
+            stack_bytes=stack_bytes,
             digest=digest.hexdigest(),
             functions=len(self.functions),
             instructions=sum(len(function.reached) for function in self.functions.values()),
@@ -347,10 +349,17 @@ class _Judge:
             atomics=tuple(sorted(self.atomics.items())),
         )
 
-    def _depth(self, symbol: str, level: int) -> int:
-        if symbol not in self.functions or level > MAX_DEPTH:
+    def _depth(self, symbol: str, above: tuple[str, ...] = ()) -> int:
+        """Bytes of the deepest chain of frames from a function down; of what calls itself, of one round."""
+        if symbol not in self.functions:
             return 0
-        return self.functions[symbol].frame() + max((self._depth(to, level + 1) for to in self.edges[symbol]), default=0)
+        if symbol in above:
+            self._note("recursion", "a function calls itself: nothing bounds the stack", symbol, 0)
+            return 0
+        if symbol not in self.depths:
+            below = max((self._depth(to, (*above, symbol)) for to in sorted(self.edges[symbol])), default=0)
+            self.depths[symbol] = self.functions[symbol].frame() + below
+        return self.depths[symbol]
 
     def _note(self, kind: str, what: str, symbol: str, at: int, where: str = "") -> None:
         start = self.image.defined[symbol].value if symbol in self.image.defined else 0
@@ -477,21 +486,23 @@ def _readable(symbol: str) -> str:
 
 
 def _raised(image: Object, name: str) -> str:
-    """Where the exception described by a pickle in the object was raised: `file:line`."""
+    """Where the exception described by a pickle in the object was raised, `file:line`; else its words, if it has any."""
     symbol = image.defined.get(name.replace(".const.picklebuf.", ".const.pickledata."))
     if symbol is None:
         return name
     content = image.content(symbol.section)[symbol.value : symbol.value + symbol.size]
-    file, line = "", 0
+    file, line, words = "", 0, ""
     try:
         for operation, argument, _ in pickletools.genops(content):
             if isinstance(argument, str) and argument.endswith(".py"):
                 file = argument
             elif file and not line and isinstance(argument, int) and "INT" in operation.name:
                 line = argument
+            elif isinstance(argument, str) and " " in argument:
+                words = words or argument.split("\n")[0]
     except ValueError:
         return name
-    return f"{file}:{line}" if file else name
+    return f"{file}:{line}" if file else words or name
 
 
 # ---------------------------------------------------------------- source lines

@@ -28,6 +28,7 @@ from hftd.venues.nasdaq.itch50 import (
 from hftd.venues.nasdaq.itchfeed import STOCK_AT
 
 CHUNK_BYTES = 64 << 20
+STEP_BYTES = 1 << 20
 LOCATES = 65536
 
 frames_dtype = layout("frames", 128, [
@@ -128,6 +129,24 @@ class Scan:
         return Counter({name: int(counts[locate]) for locate, name in self.symbols().items()})
 
 
+def fill(file, room: memoryview) -> tuple[int, str]:
+    """Read until `room` is full or the file ends; return the bytes, and what is wrong with the file behind them ("": nothing).
+
+    In small steps: a large read of a gzip file that is cut or damaged would take what it had unpacked so far with it.
+    """
+    got, wrong = 0, ""
+    try:
+        while got < len(room) and (more := file.readinto1(room[got : got + STEP_BYTES])):
+            got += more
+    except EOFError:
+        wrong = "cut short: the gzip stream has no end; fetch the file again"
+    except (gzip.BadGzipFile, zlib.error) as error:
+        wrong = f"damaged gzip file ({error}); fetch the file again"
+    except OSError as error:
+        wrong = f"{error.strerror or error}; is it still there, and readable?"
+    return got, wrong
+
+
 class ItchFile:
     """A recorded file. `chunks()` yields (address, bytes) of whole messages, in one buffer that the next step overwrites."""
 
@@ -154,15 +173,18 @@ class ItchFile:
         view = memoryview(buffer)
         with open(self.path, "rb") as raw, gzip.open(raw) if self.zipped else raw as file:
             while True:
-                got = self._read(file, view[held : held + self.chunk_bytes])
+                got, wrong = fill(file, view[held : held + self.chunk_bytes])
                 held += got
                 whole = scan.add(at, held)
-                self._check(scan, done)
+                if not wrong or scan["messages"]:
+                    self._check(scan, done)
                 if whole > 2 * scan["ended"]:
                     yield at, whole - 2 * scan["ended"]
                 if progress:
                     progress(raw.tell(), self.size)
                 done += whole
+                if wrong:
+                    raise DataError(f"{self.path}: {wrong}")
                 if scan["ended"]:
                     return
                 if got == 0:
@@ -173,16 +195,6 @@ class ItchFile:
                     return
                 buffer[: held - whole] = buffer[whole:held]
                 held -= whole
-
-    def _read(self, file, room) -> int:
-        try:
-            return file.readinto(room)
-        except EOFError:
-            raise DataError(f"{self.path}: cut short: the gzip stream has no end; fetch the file again") from None
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{self.path}: damaged gzip file ({error}); fetch the file again") from None
-        except OSError as error:
-            raise DataError(f"{self.path}: {error.strerror or error}; is it still there, and readable?") from None
 
     def _check(self, scan: Scan, done: int) -> None:
         wrong = scan["bad"] + scan["unknown"]

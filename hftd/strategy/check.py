@@ -19,9 +19,9 @@ from hftd.shm.control import mark_dtype
 from hftd.strategy.records import strategy_agent_dtype
 
 MATH = frozenset({
-    "acos", "asin", "atan", "atan2", "cbrt", "ceil", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "fabs", "floor", "fmod",
-    "hypot", "ldexp", "lgamma", "log", "log10", "log1p", "log2", "pow", "rint", "round", "sin", "sincos", "sinh", "sqrt", "tan",
-    "tanh", "tgamma", "trunc",
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "cos", "cosh", "erf", "erfc", "exp", "exp2",
+    "expm1", "fabs", "floor", "fmod", "hypot", "ldexp", "lgamma", "log", "log10", "log1p", "log2", "pow", "rint", "round", "sin",
+    "sincos", "sinh", "sqrt", "tan", "tanh", "tgamma", "trunc",
 })  # fmt: skip
 """The C library's functions of numbers: no memory, no lock, no system call. A strategy may call them."""
 
@@ -81,19 +81,49 @@ def judged(program, certificate: Certificate) -> list[str]:
         elif finding.kind == "endless":
             words = "loops for ever: nothing in the loop can change its condition; return, and look again at the next event"
             said.append(_line(program, loops, words))
+        elif finding.kind == "recursion":
+            said.append(_line(program, recursive(program.tree), f"{finding.what}; use a loop"))
         else:
-            said.append(_line(program, heavy, str(finding)))
+            said.append(_line(program, recursive(program.tree) or heavy, str(finding)))
     found = [_line(program, heavy, f"{words} [{', '.join(sorted(names)[:4])}]") for words, names in called.items()]
     words = "raises an exception: there is nobody to catch it; return instead"
     found += [f"{program.path}:{line}: {words}" for line in sorted(raised, key=int)]
     if elsewhere and not found:
-        found.append(_line(program, heavy, f"may raise an exception [{', '.join(sorted(elsewhere)[:3])}]"))
+        lines = sorted({*heavy, *(node.lineno for node in ast.walk(program.tree) if _may_raise(node))})
+        found.append(_line(program, lines, f"may raise an exception [{', '.join(sorted(elsewhere)[:3])}]"))
     return [*found, *dict.fromkeys(said)]
 
 
 def _line(program, lines: list[int], words: str) -> str:
     more = f" (look at line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines[:6]))})" if lines else ""
     return f"{program.path}:{lines[0] if lines else 1}: {words}{more}"
+
+
+def _may_raise(node: ast.AST) -> bool:
+    """Tell whether an exception may come out of an expression without a `raise`: an index that is no number, a power."""
+    if isinstance(node, ast.Subscript):
+        return not isinstance(node.slice, ast.Constant | ast.Slice)
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)
+
+
+def recursive(tree: ast.Module) -> list[int]:
+    """Return the lines of calls by which a function of the file comes back to itself."""
+    calls = {
+        function.name: {node.func.id: node.lineno for node in ast.walk(function)
+                        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        for function in tree.body if isinstance(function, ast.FunctionDef)
+    }  # fmt: skip
+
+    def reached(name: str) -> set[str]:
+        found, waiting = set(), [name]
+        while waiting:
+            new = {called for called in calls[waiting.pop()] if called in calls} - found
+            found |= new
+            waiting += new
+        return found
+
+    return sorted(line for name, made in calls.items() for called, line in made.items()
+                  if called in calls and name in reached(called) | {called})  # fmt: skip
 
 
 def calls_a_pointer(llvm: str) -> bool:

@@ -198,6 +198,7 @@ def load(path: str | Path, name: str = "") -> Program:
         lines = [frame.lineno for frame in inspect.getinnerframes(error.__traceback__) if frame.filename == str(path)]
         raise StrategyError(f"{path}:{lines[-1] if lines else 1}: {type(error).__name__}: {error}") from None
     _check_module(module, tree, path)
+    _check_globals(module, tree, path)
     return Program(path, name or path.stem, module, tree, _digest(source, module, tree))
 
 
@@ -269,6 +270,18 @@ def _check_module(module: types.ModuleType, tree: ast.Module, path: Path) -> Non
     labels = getattr(module, "counters", [])
     if not isinstance(labels, list | tuple) or len(labels) > COUNTERS_MAX or not all(isinstance(label, str) for label in labels):
         raise StrategyError(f"{path}:{at.get('counters', 1)}: counters must be a list of at most {COUNTERS_MAX} names")
+
+
+def _check_globals(module: types.ModuleType, tree: ast.Module, path: Path) -> None:
+    """Refuse records that a function of the file takes from a global: they are frozen when it is compiled, and what it writes to
+    them is lost without a word (arrays of numbers are read-only there, and the compiler says so).
+    """
+    for function in tree.body:
+        for node in ast.walk(function) if isinstance(function, ast.FunctionDef) else ():
+            value = getattr(module, node.id, None) if isinstance(node, ast.Name) else None
+            if isinstance(value, np.ndarray | np.void) and value.dtype.names:
+                raise StrategyError(f"{path}:{node.lineno}: {node.id}: records cannot be global: what is written to them is lost; "
+                                    "keep what changes in state")  # fmt: skip
 
 
 def _digest(source: str, module: types.ModuleType, tree: ast.Module) -> str:

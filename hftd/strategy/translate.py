@@ -55,6 +55,9 @@ def translate(error: Exception, program) -> StrategyError:
         name = missing.group(1)
         line = _find(tree, lambda node: isinstance(node, ast.Name) and node.id == name)
         return StrategyError(f"{path}:{line}: {name} is not defined{_meant(name, vars(program.module))}")
+    if isinstance(error, ValueError) and "Cannot type empty" in text:
+        line = _find(tree, lambda node: isinstance(node, ast.List | ast.Dict) and not [*ast.iter_child_nodes(node)][1:])
+        return StrategyError(f"{path}:{line}: an empty list or dict has no place in a strategy: use fields of a state record")
     if not isinstance(error, NumbaError | UnsupportedBytecodeError):
         raise error
     place = re.search(rf'{re.escape(path.name)}"?(?:, line |:| \()(\d+)', text)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from hftd.core.memory import address, records, set_array
-from hftd.feed.files import DataError
+from hftd.feed.files import DataError, fill
 from hftd.feed.sources.frames import (
     BLOCK,
     BROKEN,
@@ -63,7 +63,7 @@ OTHERS = {
 
 FRAME_COUNTERS = (
     "frames", "packets", "other_lines", "not_ip", "ipv6", "not_udp", "fragments", "truncated", "malformed", "too_long",
-    "unknown_links", "vlan", "backwards", "blocks_skipped", "stampless", "drops", "bytes",
+    "unknown_links", "vlan", "backwards", "blocks_skipped", "stampless", "drops", "forgotten", "bytes",
 )  # fmt: skip
 """What `counts` tells. The frames are the sum of packets … unknown_links."""
 
@@ -152,16 +152,8 @@ class CaptureFile:
         state = self.state
         held = done = 0
         with open(self.path, "rb") as raw, gzip.open(raw) if self.zipped else raw as file:
-            cut = ""
             while True:
-                try:
-                    got = file.readinto(view[held : held + self.chunk_bytes])
-                except EOFError:
-                    got, cut = 0, "the gzip stream has no end"
-                except (gzip.BadGzipFile, zlib.error) as error:
-                    raise DataError(f"{self.path}: damaged gzip file ({error}); fetch the file again") from None
-                except OSError as error:
-                    raise DataError(f"{self.path}: {error.strerror or error}; is it still there, and readable?") from None
+                got, wrong = fill(file, view[held : held + self.chunk_bytes])
                 held += got
                 used = self._begin(buffer, held) if done == 0 else 0
                 state["at"], state["end"] = base + used, base + held
@@ -169,11 +161,12 @@ class CaptureFile:
                     self._walk(walk, paused, buffer, base, held, done)
                 used = int(state["at"]) - base
                 done += used
+                if wrong:
+                    raise DataError(f"{self.path}: {wrong}; what came before byte {done:,} was read")
                 if got == 0:
-                    if used != held or cut or done == 0:
+                    if used != held or done == 0:
                         raise DataError(
-                            f"{self.path}: cut short: {cut or 'the last packet is incomplete'}, at byte {done:,}; "
-                            f"what came before it was read"
+                            f"{self.path}: cut short: the last packet is incomplete, at byte {done:,}; what came before it was read"
                         )
                     return
                 buffer[: held - used] = buffer[used:held]

@@ -37,6 +37,7 @@ EVENTS_SPARE = 1 << 17
 """More events than one packet and what it sets free can cause: a batch of waiting packets, and the state of every instrument."""
 
 DESTINATIONS = 64
+"""Rows of the table of destinations: many more than there can be lines of ours."""
 TRIES = 32
 """Packets of a destination that may be no MoldUDP64 before it is given up, where lines are found and not given."""
 
@@ -119,7 +120,8 @@ capture_dtype = layout("capture", 384, [
     ("blocks_skipped", "i8"),                     # pcapng blocks of other kinds
     ("stampless", "i8"),                          # frames without a stamp: they got their predecessor's
     ("drops", "i8"),                              # packets that the capturing program says it lost
-    ("pad", ("i8", (13,))),
+    ("forgotten", "i8"),                          # destinations, none of ours, whose rows others got
+    ("pad", ("i8", (12,))),
 ])  # fmt: skip
 
 file_dtype = layout("itch_source", 64, [
@@ -194,24 +196,38 @@ def is_sound(at, length):
 
 @hot
 def destination(capture, ip, port):
-    """Return the row of a destination, a new one where it was not seen before; -1 where the table is full."""
+    """Return the row of a destination, a new one where it was not seen before.
+
+    Where the table is full, the new one takes the place of that with the fewest packets that is no line of ours: however many
+    others a capture holds, ours are found in it.
+    """
     rows, wanted = span(capture.destinations), span(capture.wanted)
     for i in range(capture.used):
         found = row(rows, i, destination_dtype)
         if found.ip == ip and found.port == port:
             return i
-    if capture.used == rows.count:
-        return -1
-    made = row(rows, capture.used, destination_dtype)
+    place = capture.used
+    if place < rows.count:
+        capture.used += 1
+    else:
+        place = -1
+        for i in range(rows.count):
+            other = row(rows, i, destination_dtype)
+            if other.line < 0 and (place < 0 or other.packets < row(rows, place, destination_dtype).packets):
+                place = i
+        capture.forgotten += 1
+    made = row(rows, place, destination_dtype)
     made.ip = ip
     made.port = port
+    made.packets = 0
+    made.bytes = 0
+    made.unsound = 0
     made.line = OPEN if wanted.count == 0 else REFUSED
     for i in range(wanted.count):
         asked = row(wanted, i, wanted_dtype)
         if made.line < 0 and (asked.ip == 0 or asked.ip == ip) and (asked.port == 0 or asked.port == port):
             made.line = asked.line
-    capture.used += 1
-    return capture.used - 1
+    return place
 
 
 @hot
@@ -375,9 +391,6 @@ def frame(agent, capture, link, at, kept, full):
     place = capture.recent
     if place >= capture.used or row(rows, place, destination_dtype).ip != to or row(rows, place, destination_dtype).port != port:
         place = destination(capture, to, port)
-    if place < 0:
-        capture.other_lines += 1
-        return
     capture.recent = place
     found = row(rows, place, destination_dtype)
     found.packets += 1
@@ -463,7 +476,7 @@ def replay_capture(agent, capture):
                 capture.blocks_skipped += 1
                 at += size
                 continue
-            if which >= interfaces.count or head + kept + 4 > size:
+            if which >= interfaces.count or kept < 0 or head + kept + 4 > size:
                 why = BROKEN
                 break
         interface = row(interfaces, which, interface_dtype)

@@ -1,7 +1,10 @@
 """What `hftd bench` prints and returns: verdicts only where they can be had, results kept and compared."""
 
 import json
+import os
+import signal
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -370,3 +373,47 @@ def test_instructions_that_cannot_be_counted_say_why(monkeypatch, capsys):
     monkeypatch.setattr(instructions.sys, "executable", "/bin/false")
     assert main.main(["bench", "instructions"]) == 1
     assert "/bin/false -m hftd.bench.counted ended with 1" in capsys.readouterr().err
+
+
+TOLD = """
+import os, signal, sys, tempfile
+from hftd import bench
+from hftd.cli.main import main
+
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def run(*_):
+    with tempfile.TemporaryDirectory(prefix="hftd-bench-"):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+bench.run = run
+sys.exit(main(["bench", "ring"]))
+"""
+
+
+def test_sigterm_leaves_no_directory(tmp_path):
+    """It ended the process where it was, and what it had made stayed in /tmp."""
+    ran = subprocess.run([sys.executable, "-c", TOLD], env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True,
+                         text=True, timeout=120)  # fmt: skip
+    assert ran.returncode == 128 + signal.SIGTERM, ran.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), [
+    (("--json", "no-such-folder/x.json"), 1, "--json no-such-folder/x.json: give a file in a directory that exists"),
+    (("--save", "."), 1, "--save .: give a file in a directory that exists"),
+    (("load", "--json", "no-such-folder/x.json"), 1, "give a file in a directory that exists"),
+    (("load", "--seconds", "-1"), 2, "must be above 0, was -1"), (("load", "--seconds", "nan"), 2, "must be a number"),
+    (("feed", "--rounds", "0"), 2, "must be at least 1, was 0"), (("ring", "--compare", "/"), 1, "neither a file nor a commit"),
+])  # fmt: skip
+def test_what_cannot_be_is_said_before_anything_is_measured(arguments, code, said, monkeypatch, tmp_path, capsys):
+    """Minutes of measuring ended in a traceback, and the result was lost."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bench, "run", lambda *_: pytest.fail("was measured"))
+    try:
+        assert main.main(["bench", *arguments]) == code
+    except SystemExit as refused:
+        assert refused.code == code
+    assert said in capsys.readouterr().err

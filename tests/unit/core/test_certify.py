@@ -105,6 +105,15 @@ def _object_print(w):
     print(w.n)  # noqa: T201
 
 
+@njit
+def _fibonacci(n):
+    return n if n < 2 else _fibonacci(n - 1) + _fibonacci(n - 2)
+
+
+def _recursive(w):
+    return _fibonacci(w.n)
+
+
 CANARIES = [
     (_list_append, (WORD,), {"calls", "references"}, "NRT_"),
     (_dict_lookup, (WORD,), {"calls", "references"}, "NRT_|numba_dict"),
@@ -114,6 +123,7 @@ CANARIES = [
     (_sliced, (types.Array(I8, 1, "C"), I8), {"calls", "references"}, "NRT_"),
     (_plain_spin, (WORD,), {"endless"}, "plain load"),
     (_forbidden_call, (WORD,), {"calls"}, "getpid"),
+    (_recursive, (WORD,), {"recursion"}, "calls itself"),
     (_object_print, (WORD,), {"calls", "references"}, "Py"),
 ]
 

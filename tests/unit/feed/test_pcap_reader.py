@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import struct
 import subprocess
 
@@ -203,6 +204,17 @@ def test_two_lines_of_a_session_are_found_and_a_third_or_another_session_is_not(
     assert lines["b"]["first"] == 0 and lines["b"]["duplicates"] == len(payloads()) - 1
 
 
+@pytest.mark.parametrize("lines", [(), (f"{cap.GROUP}:{cap.PORT}",)])
+def test_a_line_is_found_behind_any_number_of_other_destinations(tmp_path, lines):
+    """The table was full, and everything that came after it was another line's: no message, no error."""
+    others = [(T0, cap.framed(cap.udp(b"hello", port=5000 + each))) for each in range(200) for _ in range(1 + each % 3)]
+    desk = play(tmp_path, cap.pcap(others + [(T0, cap.framed(cap.udp(payload))) for payload in payloads()]), lines=lines)
+
+    assert sound(desk) and desk.capture.counts()["other_lines"] == len(others)
+    assert desk.capture.counts()["forgotten"] == 201 - 64
+    assert [row["packets"] for row in desk.capture.lines() if row["line"] == "A"] == [len(payloads())]
+
+
 def test_lines_that_are_named_are_taken_and_no_others(tmp_path):
     frames = [(T0, cap.framed(cap.udp(payload, to=to, port=port))) for payload in payloads()
               for to, port in (("239.1.1.1", 1), ("239.1.1.1", 2), ("239.1.1.2", 2))]  # fmt: skip
@@ -242,6 +254,7 @@ def test_line_b_fills_what_line_a_lost_and_a_loss_on_both_is_told(tmp_path, lost
     (b"\xa1\xb2\xcd\x34" + bytes(30), "editcap"), (struct.pack("<IHHiIII", 0xA1B2C3D4, 1, 0, 0, 0, 9, 1), "version 1"),
     (struct.pack("<IHHiII", 0xA1B2C3D4, 2, 4, 0, 0, 9), "cut short"), (b"\x0a\x0d\x0d\x0a" + bytes(40), "makes no sense"),
     (cap.section() + cap.enhanced(bytes(60), 1), "make no sense"), (cap.section()[:20], "cut short"),
+    (cap.section() + cap.interface() + cap.block("<", 3, b""), "make no sense"),
     (cap.section() + cap.block("<", 1, b"")[:12], "makes no sense"),
     (cap.section() + cap.interface(resolution=0x80 | 70), "makes no sense"), (cap.pcap([]) + b"\xff" * 16, "make no sense"),
     (cap.section() + cap.interface() + struct.pack("<II", 6, 33) + bytes(25), "make no sense"),
@@ -271,6 +284,26 @@ def test_a_file_cut_anywhere_gives_what_came_before_and_an_error(tmp_path, cut, 
         return
     with pytest.raises(DataError, match=r"cut short|is empty|is not a capture"):
         run(path)
+
+
+@pytest.mark.parametrize(("spoil", "says"), [
+    (lambda data: data[: len(data) * 3 // 4], "cut short: the gzip stream has no end"),
+    (lambda data: data + b"more", "damaged gzip file"),
+])  # fmt: skip
+def test_what_a_spoilt_gzip_file_still_holds_is_read(tmp_path, spoil, says):
+    """All that was unpacked in the step in which the end was missed, megabytes, was let go."""
+    noise = random.Random(3)
+    frames = [(T0 + each, cap.framed(cap.udp(noise.randbytes(300)))) for each in range(2000)]
+    path = tmp_path / "made.cap"
+    path.write_bytes(spoil(gzip.compress(cap.pcap(frames))))
+    desk = desks.Desk(desks.settings(None, [], [], 4096, offline=True))
+    try:
+        with pytest.raises(DataError, match=says):
+            desk.run_capture(CaptureFile(path), desks.Pace(), [])
+    finally:
+        desk.close()
+
+    assert desk.capture.counts()["frames"] > 1200
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

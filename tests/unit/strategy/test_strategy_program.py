@@ -11,6 +11,7 @@ from tests.support.strategy_desk import PROBE
 
 IMPORT = "from hftd.strategy import *\n"
 BODY = "def on_book(ctx, book):\n    "
+RECORDS = IMPORT + "R = __import__('numpy').zeros(2, layout('r', 8, [('a', 'i8')]))\n"
 
 
 def write(folder, source, name="mine.py"):
@@ -40,6 +41,8 @@ def write(folder, source, name="mine.py"):
     (IMPORT + "params = [Param('q', None)]\n" + BODY + "pass\n", 2, "the default must be a number"),
     (IMPORT + "every_event = 1\n" + BODY + "pass\n", 2, "every_event must be True or False"),
     (IMPORT + "counters = 'abc'\n" + BODY + "pass\n", 2, "counters must be a list"),
+    (RECORDS + BODY + "R[0].a = book.bid_px\n", 4, "R: records cannot be global: what is written to them is lost"),
+    (RECORDS + "def h(px):\n    r = R[0]\n    r.a = px\n" + BODY + "h(book.bid_px)\n", 4, "R: records cannot be global"),
 ])  # fmt: skip
 def test_what_is_seen_before_compiling(tmp_path, source, line, words):
     """file:line: what is wrong; what would be right."""
@@ -65,6 +68,7 @@ def test_what_is_seen_before_compiling(tmp_path, source, line, words):
     (IMPORT + BODY + "cancel(ctx, 0, 1, 2)\n", 3, "a call has too many arguments"),
     (IMPORT + BODY + "submit(ctx, 0, BUY, book.bid_px * 1.5, 100)\n", 3, "px must be a whole number, was a fraction"),
     (IMPORT + "n = 0\ndef on_book(ctx, book):\n    global n\n    n += 1\n", 5, "a global cannot be changed"),
+    (IMPORT + "def h(x, y=[]):\n    return x\n" + BODY + "h(book.bid_px)\n", 2, "an empty list or dict has no place in a strategy"),
     (IMPORT + "d = {}\n" + BODY + "d[3] = 1\n", 4, "d cannot be compiled"),
     (IMPORT + "from json import dumps\n" + BODY + "dumps(3)\n", 4, "dumps cannot be compiled: define it in this file"),
     (IMPORT + BODY + "with open('x') as f:\n        pass\n", 3, "with statement"),
@@ -90,6 +94,31 @@ def test_what_compiles_but_does_not_belong_on_the_hot_path_is_found(tmp_path, bo
     findings = check_file(path)
     assert any(words in line for line in findings)
     assert all(line.startswith(f"{path}:3: ") for line in findings)
+
+
+STATE = IMPORT + "import math\nstate = layout('s', 16, [('a', 'i8'), ('f', 'f8')])\n"
+FACT = "def fact(n):\n    return 1 if n < 2 else fact(n - 1) + fact(n - 2)\n"
+EVEN = "def even(n):\n    return n == 0 or odd(n - 1)\ndef odd(n):\n    return n != 0 and even(n - 1)\n"
+
+
+@pytest.mark.skipif(INTERPRETED, reason="what the compiler finds needs the compiler")
+@pytest.mark.parametrize(("source", "line", "words"), [
+    (STATE + FACT + BODY + "ctx.state.a = fact(book.bid_qty)\n", 5, "a function calls itself: nothing bounds the stack"),
+    (STATE + EVEN + BODY + "ctx.state.a = even(book.bid_qty)\n", 5, "look at lines 5, 7"),
+    (STATE + BODY + "t = (1, 2, 3)\n    ctx.state.a = t[book.bid_qty]\n", 6, "may raise an exception [tuple index out of range]"),
+])  # fmt: skip
+def test_recursion_and_an_index_that_may_be_wrong_are_refused_where_they_stand(tmp_path, source, line, words):
+    """Recursion was called fit, and ends with the stack; an index was said to be on line 1."""
+    path = write(tmp_path, source)
+    findings = check_file(path)
+    assert len(findings) == 1 and findings[0].startswith(f"{path}:{line}: ") and words in findings[0], findings
+
+
+@pytest.mark.skipif(INTERPRETED, reason="what the compiler finds needs the compiler")
+def test_the_library_of_numbers_may_be_called(tmp_path):
+    """The areas of hyperbolic functions were taken for strangers."""
+    body = "x = 2.0 + book.bid_qty\n    ctx.state.f = math.acosh(x) + math.asinh(x) + math.atanh(1 / x) + math.sinh(x)\n"
+    assert check_file(write(tmp_path, STATE + BODY + body)) == []
 
 
 def test_params_from_the_configuration(tmp_path):
