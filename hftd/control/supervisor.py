@@ -473,8 +473,10 @@ class Supervisor:
 
     def _take_down(self) -> int:
         self.run_words["state"] = int(RunState.STOPPING)
-        self.notifier.send(stopping=1, status="cancelling open orders")
-        self._await_ended(self.config.daemon.stop_timeout_s + 3.0)
+        patience = self.config.daemon.stop_timeout_s + 3.0
+        most = patience + len(KILLED_IN_TURN) * ENDED_S + 5.0
+        self.notifier.send(stopping=1, status="cancelling open orders", extend_timeout_usec=int(most * 1e6))
+        self._await_ended(patience)
         for roles in KILLED_IN_TURN:
             if self._kill_rest(roles):
                 self._await_ended(ENDED_S)

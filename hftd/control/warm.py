@@ -195,11 +195,12 @@ def _in_workers(missing: list[Kernel], step: Callable[[str], None]) -> Iterable[
         while waiting and len(running) < max(len(os.sched_getaffinity(0)), 1):
             kernel = waiting.pop()
             step(kernel.name)
+            parent = os.getpid()
             pid = os.fork()
             if pid == 0:
                 code = 1
                 try:
-                    die_with_parent(signal.SIGKILL, parent=os.getppid())
+                    die_with_parent(signal.SIGKILL, parent)
                     kernel.make().compile(kernel.signature)
                     code = 0
                 except BaseException:

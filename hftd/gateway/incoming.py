@@ -662,12 +662,13 @@ def reconcile(agent, now):
         else:
             counters.never_arrived += 1
             fail_followers(agent, order, 0, now)
-            finish(order, REJECTED)
-            if order.prev != 0:
-                first = order.prev * 1
-                original = row(rows, first, order_row_dtype)
+            first = order.prev * 1
+            original = row(rows, first, order_row_dtype)
+            if first != 0:                            # before the replacement ends: a successor would not look for its original
                 original.follow = 0
                 unmark(original, MARK_REPLACE_SENT)
+            finish(order, REJECTED)
+            if first != 0:
                 report_order(agent, order, _SAY_REPLACE_REJECTED, order.qty * 1, 0, original.cl_ord_id & 0xFFFFFFFF, 0, now)
                 recount(table, first)
             else:

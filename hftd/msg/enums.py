@@ -267,6 +267,7 @@ class LogCode(IntEnum):
     EARLIER_CORRECTED = 27
     EARLIER_DISPUTED = 28
     EARLIER_APART = 29
+    NOT_LATCHED = 30
 
 
 class Cause(IntEnum):

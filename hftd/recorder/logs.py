@@ -72,6 +72,8 @@ SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
                                ("ledger_bought", "ledger_sold", "venue_bought", "venue_sold")),
     LogCode.EARLIER_APART: ("warning", "the venue's session has trades from before the opening position: ledger not compared",
                             ("ledger_bought", "ledger_sold", "venue_bought", "venue_sold")),
+    LogCode.NOT_LATCHED: ("error", "the kill switch is pulled, but kill.json cannot be written: a restart would lift it",
+                          ("", "", "", "")),
     LogCode.NOT_PLACED: ("warning", "placement: the kernel did not grant what was asked for", ("item", "asked", "got", "why")),
 }  # fmt: skip
 """Code -> level, sentence, names of a, b, c, d ('' left out)."""

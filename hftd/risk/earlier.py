@@ -81,8 +81,8 @@ class Earlier:
         if why:
             account["earlier"] = EARLIER_DISPUTED
             log(LogCode.EARLIER_DISPUTED, *figures)
-            kill.pull(self.config, self.memory, "earlier", f"{why}; shares bought, sold: ledger {figures[0]}, {figures[1]}, "
-                      f"venue {figures[2]}, {figures[3]}")  # fmt: skip
+            kill.pull_within(self.config, self.memory, log, "earlier", f"{why}; shares bought, sold: ledger {figures[0]}, "
+                             f"{figures[1]}, venue {figures[2]}, {figures[3]}")  # fmt: skip
             return []
         if how == SESSION_SPANS:
             account["earlier"] = EARLIER_APART

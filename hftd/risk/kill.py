@@ -7,12 +7,14 @@ be read takes it for a pulled switch. `clear` wants a name, and keeps the lifted
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hftd.control.config import Config, state_dir
 from hftd.core.files import replace_file, sync_directory
 from hftd.errors import HftdError
+from hftd.msg.enums import LogCode
 
 
 class KillError(HftdError):
@@ -45,6 +47,14 @@ def pull(config: Config, memory, by: str, why: str = "") -> dict[str, Any]:
     except OSError as error:
         raise KillError(f"killed, but a restart would lift it: {latch_path(config)} cannot be written: {error.strerror}") from None
     return facts
+
+
+def pull_within(config: Config, memory, log: Callable[..., None], by: str, why: str) -> None:
+    """As `pull`, by a role, which goes on where the latch cannot be written, and says so. log: Agent.log."""
+    try:
+        pull(config, memory, by, why)
+    except KillError:
+        log(LogCode.NOT_LATCHED)
 
 
 def clear(config: Config, memory, by: str) -> dict[str, Any] | None:

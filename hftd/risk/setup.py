@@ -265,7 +265,7 @@ class RiskAgent(Agent):
         if level > self.breaker:
             wanted = self.config.risk.on_breaker == "kill"
             if wanted:
-                kill.pull(self.config, self.memory, "breaker", f"market-wide circuit breaker, level {level}")
+                kill.pull_within(self.config, self.memory, self.log, "breaker", f"market-wide circuit breaker, level {level}")
             self.log(LogCode.MARKET_BREAKER, level, int(wanted))
         if level > self.breaker or int(self.memory["control"]["marks"][int(Role.FEED)]["ready"]):
             self.breaker = level

@@ -5,6 +5,7 @@ import copy
 import pytest
 
 from hftd.core.jit import INTERPRETED
+from hftd.gateway.incoming import reconcile
 from hftd.gateway.setup import open_rows
 from hftd.msg.enums import ExecType
 from tests.support.gateway_desk import CANCEL, PX, REPLACE, SELL, GatewayDesk
@@ -146,3 +147,33 @@ def test_orders_are_sent_once_or_denied_once_wherever_it_dies(desk, arrived):
             wrong[number] = found, right, reports
     assert tried > 2
     assert not wrong, f"{len(wrong)} of {len(images)}: {wrong}"
+
+
+def test_a_replacement_that_never_arrived_frees_its_original_wherever_it_dies(desk):
+    """It dies while it settles what a log-in proved. The original is open as it was, and can be replaced again."""
+    first = desk.live(qty=300)
+    exchange, before = desk.line.exchange, copy.deepcopy(desk.line.exchange)
+    moved = desk.send(REPLACE, orig=first, qty=400, px=PX - 200)
+    desk.line.hold = True
+    desk.until(lambda: len(exchange.log) > len(before.log))
+    desk.agent.close()
+    desk.line.hang_up()
+    desk.line.hold = False
+    desk.line.exchange = copy.deepcopy(before)
+    desk.start()
+    reconcile(desk.agent.handle, 0)                   # nothing is settled before the log-in: it is compiled
+    agent = desk.agent.handle
+    agent["barrier"], agent["same_session"], agent["losing"] = ref_of(desk, moved), 1, 0
+    watched = bytes_of(desk.memory["orders"], *ORDERS) + bytes_of(desk.memory["ring.report"], "control", "slots")
+    images = states(reconcile, (agent, 0), watched)
+    assert len(images) > 10
+    for image in images:
+        desk.agent.close()
+        desk.line.hang_up()
+        desk.line.exchange = copy.deepcopy(before)
+        put_back(watched, image)
+        desk.start()
+        desk.until(desk.up)
+        assert desk.status(first) == "LIVE" and desk.status(moved) in ("NONE", "REJECTED")
+        again = desk.send(REPLACE, orig=first, qty=200, px=PX - 300)
+        desk.until(lambda order=again: desk.status(order) == "LIVE")

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from hftd.msg.enums import DenyReason
+from hftd.msg.enums import DenyReason, LogCode
+from hftd.recorder import logs
 from hftd.risk import kill
 from tests.support.risk_desk import CANCEL_ALL, Desk
 
@@ -104,6 +105,18 @@ def test_a_full_disk_does_not_keep_it_from_being_pulled(desk, monkeypatch):
     with pytest.raises(kill.KillError, match=r"^killed, but a restart would lift it: .*kill\.json cannot be written: No space"):
         kill.pull(desk.config, desk.memory, "anna")
     assert desk.reason() == DenyReason.KILLED
+
+
+def test_a_role_that_pulls_it_outlives_a_full_disk(desk, monkeypatch):
+    """The role goes on, and the log says that a restart would lift the switch."""
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    said = []
+    monkeypatch.setattr(kill, "replace_file", full)
+    kill.pull_within(desk.config, desk.memory, lambda *record: said.append(record), "breaker", "level 1")
+    assert desk.reason() == DenyReason.KILLED and said == [(LogCode.NOT_LATCHED,)]
+    assert LogCode.NOT_LATCHED in logs.SENTENCES
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"by": "x"}', '{"utc_ns": 0, "by": ""}', "\x00\x01"])
