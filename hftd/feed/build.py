@@ -165,7 +165,7 @@ class Build:
             set_span(agent[name], own[name].base, own[name].count)
         looks = own["looks"].rows                         # as if each had looked at an order of the first book
         looks["side_at"] = tables["books"].base + offset_of(book_dtype, "sides")
-        looks["near_at"] = looks["top_at"] = tables["books"].base + offset_of(book_dtype, "tops")
+        looks["top_at"] = tables["books"].base + offset_of(book_dtype, "tops")
         agent["crowded"], agent["many"] = CROWDED, MANY
         for name in ("types", "instruments", "quotes", "statuses"):
             set_span(agent[name], tables[name].base, tables[name].count)

@@ -21,7 +21,7 @@ STAMPS = 4096
 MISSED = 4096
 """Numbers a line lacks that are remembered, so that a late packet is told from a repeated one."""
 
-LOOKS = 64
+LOOKS = 32
 """Messages that can be looked at ahead of their turn."""
 
 BATCH = 32
@@ -46,16 +46,14 @@ kind_dtype = layout("kind", 4, [
 DOES_ADD, DOES_TAKE, DOES_EMIT = 1, 2, 4
 
 look_dtype = layout("look", LINE, [               # what looking ahead knows of a message
-    ("new_px", "i8"),                             # of a replacement: its new price
-    ("side_at", "i8"),                            # address of the side it adds to, or takes from
+    ("side_at", "i8"),                            # address of the side it adds to
     ("top_at", "i8"),                             # address of the best slots of that side
-    ("near_at", "i8"),                            # address of the slots that its price is looked for in
     ("word", "i8"),                               # the greatest word a slot of its price can be
+    ("takes", "i8"),                              # -1: it takes from an order, 0: it does not
     ("slot", "u4"),                               # of its reference
     ("order", "u4"),                              # first row of its slot
     ("level", "u4"),                              # the level it takes from, or is likely to join
-    ("instrument", "u4"),
-    ("does", "i8"),                               # DOES_…
+    ("pad", ("u4", (5,))),
 ])  # fmt: skip
 
 standing_dtype = layout("standing", 32, [

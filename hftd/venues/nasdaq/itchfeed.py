@@ -60,7 +60,7 @@ from hftd.venues.nasdaq.itch50 import (
     order_replace_dtype,
     stamp,
 )
-from hftd.venues.nasdaq.itchahead import GROUP, LONG, LOOKED, ORDERS_LOOKED, SHORT, fetch_few, look_at_group, look_on
+from hftd.venues.nasdaq.itchahead import GROUP, LONG, LOOKED, SHORT, fetch_few, look_at_group, look_on
 from hftd.venues.nasdaq.itchdoubt import OVERFILL, UNKNOWN_REF, note_crossed, refuse_field, refuse_length, refuse_order, taint
 from hftd.venues.nasdaq.itchrare import BUY, PX_MAX, SELL, YES, apply_rare, learn
 
@@ -337,7 +337,7 @@ def apply_run(agent, at, end, seq):
         all_of_it = crowded and agent.used >= agent.many
         streams = crowded and end - at > LONG
         far, looked = at, 0
-        while streams and looked < (LOOKED if all_of_it else ORDERS_LOOKED):  # the looks start as far apart as they stay
+        while streams and looked < LOOKED:            # the looks start as far apart as they stay
             far = look_on(agent, far, end, looked, all_of_it)
             looked += 1
         if crowded and not streams:
