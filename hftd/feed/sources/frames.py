@@ -199,7 +199,7 @@ def destination(capture, ip, port):
     """Return the row of a destination, a new one where it was not seen before.
 
     Where the table is full, the new one takes the place of that with the fewest packets that is no line of ours: however many
-    others a capture holds, ours are found in it.
+    others a capture holds, ours are found in it. -1 where all are lines: a port was asked for, and too many addresses have it.
     """
     rows, wanted = span(capture.destinations), span(capture.wanted)
     for i in range(capture.used):
@@ -215,6 +215,8 @@ def destination(capture, ip, port):
             other = row(rows, i, destination_dtype)
             if other.line < 0 and (place < 0 or other.packets < row(rows, place, destination_dtype).packets):
                 place = i
+        if place < 0:
+            return -1
         capture.forgotten += 1
     made = row(rows, place, destination_dtype)
     made.ip = ip
@@ -391,6 +393,9 @@ def frame(agent, capture, link, at, kept, full):
     place = capture.recent
     if place >= capture.used or row(rows, place, destination_dtype).ip != to or row(rows, place, destination_dtype).port != port:
         place = destination(capture, to, port)
+    if place < 0:
+        capture.other_lines += 1
+        return
     capture.recent = place
     found = row(rows, place, destination_dtype)
     found.packets += 1

@@ -215,6 +215,14 @@ def test_a_line_is_found_behind_any_number_of_other_destinations(tmp_path, lines
     assert [row["packets"] for row in desk.capture.lines() if row["line"] == "A"] == [len(payloads())]
 
 
+def test_a_port_that_more_addresses_have_than_the_table_takes_the_first_of_them(tmp_path):
+    """All that are in the table are lines then, and none of them leaves."""
+    frames = [(T0, cap.framed(cap.udp(b"hello", to=f"239.1.{each // 250}.{1 + each % 250}", port=7))) for each in range(300)]
+    counts = play(tmp_path, cap.pcap(frames), lines=["0.0.0.0:7"]).capture.counts()
+
+    assert (counts["packets"], counts["other_lines"], counts["forgotten"]) == (64, 236, 0)
+
+
 def test_lines_that_are_named_are_taken_and_no_others(tmp_path):
     frames = [(T0, cap.framed(cap.udp(payload, to=to, port=port))) for payload in payloads()
               for to, port in (("239.1.1.1", 1), ("239.1.1.1", 2), ("239.1.1.2", 2))]  # fmt: skip
