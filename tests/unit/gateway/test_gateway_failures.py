@@ -319,13 +319,19 @@ def test_a_venue_that_tells_older_messages_again_proves_nothing_by_them(desk):
     assert desk.counters.get("never_arrived", 0) == 0
 
 
-def test_answers_to_queries_of_earlier_instances_are_not_counted_as_ours(tmp_path):
-    """They made up for later answers of ours that never came, so that an old one of those was taken for the barrier."""
+def heard_before(tmp_path) -> Line:
+    """Return the line of a session that two instances have logged into, and died."""
     line = Line()
     for _ in range(2):
         before = GatewayDesk(tmp_path, line)
         before.agent.close()
         line.hang_up()
+    return line
+
+
+def test_answers_to_queries_of_earlier_instances_are_not_counted_as_ours(tmp_path):
+    """They made up for later answers of ours that never came, so that an old one of those was taken for the barrier."""
+    line = heard_before(tmp_path)
     desk = GatewayDesk(tmp_path, line)
     desk.step()
     assert 1 <= int(desk.session["queries_seen"]) <= int(desk.session["queries_sent"]) == 2
@@ -335,11 +341,7 @@ def test_answers_to_queries_of_earlier_instances_are_not_counted_as_ours(tmp_pat
 @pytest.mark.parametrize("deaf", [False, True])
 def test_connection_lost_within_the_first_replay_still_finds_what_an_earlier_instance_left(tmp_path, deaf):
     """Old answers that come after the reconnect are as old as those before it. deaf: the queries were lost with the connection."""
-    line = Line()
-    for _ in range(2):
-        before = GatewayDesk(tmp_path, line)
-        before.agent.close()
-        line.hang_up()
+    line = heard_before(tmp_path)
     left = GatewayDesk(tmp_path, line)
     order = left.live()
     left.agent.close()

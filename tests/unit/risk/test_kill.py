@@ -15,6 +15,14 @@ def desk(tmp_path):
     return Desk(tmp_path)
 
 
+def fill_disk(monkeypatch) -> None:
+    """From now on no latch can be written."""
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kill, "replace_file", full)
+
+
 def test_pulled_it_denies_and_cancels_everything(desk):
     """The word is set, orders are denied, every strategy's orders are cancelled, once."""
     kill.pull(desk.config, desk.memory, "anna", "looks wrong")
@@ -86,11 +94,7 @@ def test_a_pull_while_it_is_lifted_stays(desk, monkeypatch, at):
 def test_a_latch_that_cannot_be_lifted_stays_pulled(desk, monkeypatch):
     """A full disk: the error is told, and nothing is sent."""
     kill.pull(desk.config, desk.memory, "anna")
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(kill, "replace_file", full)
+    fill_disk(monkeypatch)
     with pytest.raises(kill.KillError, match=r"^not lifted: .*No space"):
         kill.clear(desk.config, desk.memory, "bert")
     assert desk.reason() == DenyReason.KILLED
@@ -98,10 +102,7 @@ def test_a_latch_that_cannot_be_lifted_stays_pulled(desk, monkeypatch):
 
 def test_a_full_disk_does_not_keep_it_from_being_pulled(desk, monkeypatch):
     """What is missing is the latch, and that is said."""
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(kill, "replace_file", full)
+    fill_disk(monkeypatch)
     with pytest.raises(kill.KillError, match=r"^killed, but a restart would lift it: .*kill\.json cannot be written: No space"):
         kill.pull(desk.config, desk.memory, "anna")
     assert desk.reason() == DenyReason.KILLED
@@ -109,11 +110,8 @@ def test_a_full_disk_does_not_keep_it_from_being_pulled(desk, monkeypatch):
 
 def test_a_role_that_pulls_it_outlives_a_full_disk(desk, monkeypatch):
     """The role goes on, and the log says that a restart would lift the switch."""
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
     said = []
-    monkeypatch.setattr(kill, "replace_file", full)
+    fill_disk(monkeypatch)
     kill.pull_within(desk.config, desk.memory, lambda *record: said.append(record), "breaker", "level 1")
     assert desk.reason() == DenyReason.KILLED and said == [(LogCode.NOT_LATCHED,)]
     assert LogCode.NOT_LATCHED in logs.SENTENCES
