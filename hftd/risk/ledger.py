@@ -36,7 +36,7 @@ TRADED = ("bought_qty", "sold_qty", "bought_cash", "sold_cash", "fills", "orders
 """What carried and positions both count."""
 
 PATIENCE_S, TOGETHER = 0.2, 32
-"""How long a reader tries to see positions that no report is changing (a dead risk may be at one for ever), so many at once."""
+"""How long a reader waits for reports to go on where one is changing positions (a dead risk stays at it for ever); rows at once."""
 
 
 class LedgerError(HftdError):
@@ -212,8 +212,8 @@ def snapshot(memory) -> dict[str, Any]:
     own = risk["limits"]["symbol"]                # market data may have forgotten a row's symbol; one never armed is its alone
     symbols = np.where(own != 0, own, memory["market"]["instruments"]["symbol"])
     account = risk["account"][0]
-    until = time.monotonic() + PATIENCE_S
-    kept, positions, exposures = (_still(risk, name, until) for name in ("carried", "positions", "exposures"))
+    patience = _Patience()
+    kept, positions, exposures = (_still(risk, name, patience) for name in ("carried", "positions", "exposures"))
     rows = {symbol_text(row["symbol"]): {name: int(row[name]) for name in FIGURES} for row in kept[kept["symbol"] != 0]}
     moved = np.flatnonzero(np.any([positions[name] != 0 for name in TRADED], axis=0))
     for at in {*moved.tolist(), *(kept["row"][kept["row"] > 0] - 1).tolist()}:
@@ -227,8 +227,22 @@ def snapshot(memory) -> dict[str, Any]:
             "session": [session_text(account["session"]), int(account["session_is"])]}  # fmt: skip
 
 
-def _still(risk, name: str, until: float) -> np.ndarray:
-    """Return a copy of risk's table `name`, no row of it from the middle of a report; after `until` (monotonic) as it is.
+class _Patience:
+    """Ends where reports have not gone on for PATIENCE_S. A whole market may take longer, on a host that has others to run."""
+
+    def __init__(self):
+        self.seen, self.until = None, 0.0
+
+    def ends(self, seen: tuple[int, int]) -> bool:
+        """Tell whether to give up, having seen these numbers of reports."""
+        now = time.monotonic()
+        if seen != self.seen:
+            self.seen, self.until = seen, now + PATIENCE_S
+        return now > self.until
+
+
+def _still(risk, name: str, patience: _Patience) -> np.ndarray:
+    """Return a copy of risk's table `name`, no row of it from the middle of a report; when patience ends, as it is.
 
     A few rows at a time: a whole market takes longer to copy than busy reports leave.
     """
@@ -239,7 +253,7 @@ def _still(risk, name: str, until: float) -> np.ndarray:
             before = int(account["report_seq"][0]), int(undo["seq"][0])
             copy[at : at + TOGETHER] = table[at : at + TOGETHER]
             still = before[1] != before[0] + 1 and before == (int(account["report_seq"][0]), int(undo["seq"][0]))
-            if still or time.monotonic() > until:
+            if still or patience.ends(before):
                 break
             time.sleep(0)
     return copy
