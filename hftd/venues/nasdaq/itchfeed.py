@@ -344,7 +344,7 @@ def apply_run(agent, at, end, seq):
             if end - at > SHORT:
                 look_at_group(agent, at, end, all_of_it)
                 pause = seq + GROUP
-            elif all_of_it:
+            else:
                 fetch_few(agent, at, end)
         while at < end and seq < pause:
             if streams:
