@@ -149,7 +149,7 @@ def _push_take(state, k):
         slot = ring.claim(state.p, market_event_dtype)
         fill(slot, k)
         ring.commit(state.p, slot)
-        ring.publish(state.p)
+        ring.publish_new(state.p)
     _take_back(state, k)
 
 
@@ -159,7 +159,7 @@ def _push_take_8(state, k):
         slot = ring.claim(state.p, market_event_dtype)
         slot.px = k * 3
         ring.commit(state.p, slot)
-        ring.publish(state.p)
+        ring.publish_new(state.p)
     _take_back(state, k)
 
 

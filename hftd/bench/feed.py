@@ -37,7 +37,7 @@ from hftd.feed.build import Build, private_tables
 from hftd.feed.replay import Replay
 from hftd.sim.day import Market
 from hftd.sim.load import scan
-from hftd.venues.nasdaq.itchfeed import apply_run
+from hftd.venues.nasdaq.itchfeed import apply_messages, apply_run
 
 SYNTHETIC = (2_000_000, 100, 300)
 """Messages, symbols and live orders of each, where no file is given."""
@@ -174,7 +174,8 @@ def apply_packets(agent, at, end, seq, per):
         while at < end and count < per:
             at += 2 + swap16(load16(at))
             count += 1
-        done += apply_run(agent, first, at, seq + done)
+        apply_messages(agent, first, at, seq + done, count)
+        done += count
     return done
 
 

@@ -61,7 +61,7 @@ from hftd.risk.reports import apply_report, remark
 from hftd.shm.control import STRATEGIES_MAX, run_dtype
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.pool import most_used, take_row
-from hftd.shm.ring import claim, commit, detach_slowest, done, poll, publish, ready, room, step_over, take
+from hftd.shm.ring import claim, commit, detach_slowest, done, poll, publish, publish_new, ready, room, step_over, take
 
 BATCH = 16
 """Intents of one strategy judged in a turn."""
@@ -444,7 +444,7 @@ def risk_turn(agent, now):
             counters.intents += taken
             work += taken
     if agent.orders.tail != sent:
-        publish(agent.orders)
+        publish_new(agent.orders)
         counters.approved = agent.orders.tail
         counters.orders_peak = most_used(agent.pool)
     publish(agent.denies)

@@ -31,7 +31,7 @@ from hftd.msg.records import (
 )
 from hftd.msg.status import apply_session, apply_status
 from hftd.shm.histogram import histogram_dtype, record_value
-from hftd.shm.ring import detached, done, poll, publish, ready, step_over, take
+from hftd.shm.ring import detached, done, poll, publish, publish_new, ready, step_over, take
 from hftd.strategy.api import Context
 from hftd.strategy.levels import NO_ROOM, apply_level, clear_levels, refresh
 from hftd.strategy.memory import H_DECISION, H_ON_BOOK, strategy_counters_dtype, word_dtype
@@ -148,7 +148,7 @@ def decided(agent, before, t_feed):
     """Publish what a callback sent, and count how long after the feed's publication that was, by the last intent's own stamp."""
     intents = agent.intents
     if intents.tail != before:
-        publish(intents)
+        publish_new(intents)
         at = agent.histograms_at + H_DECISION * HISTOGRAM
         last = record_at(intents.slots.base + ((intents.tail - 1) & intents.mask) * SLOT, intent_dtype)
         record_value(record_at(at, histogram_dtype), at, last.t_strategy * 1 - t_feed)

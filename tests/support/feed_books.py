@@ -9,7 +9,7 @@ from hftd.feed.memory import LANES, SHARES_AT
 from hftd.feed.orders import queue_of
 from hftd.feed.view import rows_of
 from hftd.venues.nasdaq.itch50 import symbol_to_int
-from hftd.venues.nasdaq.itchfeed import apply_run
+from hftd.venues.nasdaq.itchfeed import apply_one, apply_run
 from tests.support.itch_messages import framed
 
 
@@ -23,11 +23,15 @@ class Feed:
         self._at = address(self._buffer)
 
     def apply(self, *messages: bytes) -> None:
-        """Apply messages, each a run of its own."""
+        """Apply messages, each by itself: by turns as a run of one, and as the one message of a packet."""
         for message in messages:
             data = framed(message)
             self._buffer[: len(data)] = data
-            self.seq += apply_run(self.build.agent, self._at, self._at + len(data), self.seq)
+            if self.seq & 1:
+                apply_run(self.build.agent, self._at, self._at + len(data), self.seq)
+            else:
+                apply_one(self.build.agent, self._at, self.seq)
+            self.seq += 1
 
     def apply_framed(self, data: bytes) -> int:
         """Apply a run of framed messages at once; return how many they were."""

@@ -30,7 +30,7 @@ from hftd.shm import ring
 from hftd.shm.segment import Segment, size_of
 from hftd.venues.nasdaq import glimpse
 from hftd.venues.nasdaq.itch50 import LENGTH, MESSAGES
-from hftd.venues.nasdaq.itchfeed import apply_run
+from hftd.venues.nasdaq.itchfeed import apply_one, apply_run
 from hftd.venues.nasdaq.itchmend import mend
 from hftd.venues.nasdaq.moldfeed import handle_packet
 from hftd.venues.nasdaq.moldgap import catch_up
@@ -249,7 +249,11 @@ class Messages(Checked):
         framed = itch.framed(*messages)
         assert len(framed) < ROOM
         at = self.guarded.put(framed)
-        return seq + int(apply_run(self.agent, at, at + len(framed), seq))
+        if len(messages) == 1:
+            apply_one(self.agent, at, seq)
+        else:
+            assert int(apply_run(self.agent, at, at + len(framed), seq)) == len(messages)
+        return seq + len(messages)
 
 
 class Packets(Checked):

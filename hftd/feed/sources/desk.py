@@ -1,6 +1,6 @@
 """The feed without the daemon: `hftd feed`. A file, a capture or live lines through the feed's own agent, in private memory.
 
-    ITCH file ──▶ replay_file ───────▶ apply_run ─┐
+    ITCH file ──▶ replay_file ───────▶ apply_one ─┐
     capture ────▶ replay_capture ─▶ handle_packet ├─▶ books, counters, events ─▶ whoever takes them (`take`)
     synthetic ──▶ play_packets ──▶ handle_packet ─┤
     live ───────▶ the feed's duty cycle ──────────┘

@@ -18,8 +18,8 @@ from hftd.feed.state import PACKET_ROOM, SINK_RING
 from hftd.msg.enums import BookState
 from hftd.shm.ring import publish
 from hftd.venues.nasdaq.itch50 import header_dtype, stamp
-from hftd.venues.nasdaq.itchfeed import apply_run
-from hftd.venues.nasdaq.moldapply import walk
+from hftd.venues.nasdaq.itchfeed import apply_one, apply_run
+from hftd.venues.nasdaq.moldapply import fills
 from hftd.venues.nasdaq.moldfeed import SEQUENCE_MAX, handle_packet
 from hftd.venues.nasdaq.moldgap import catch_up
 from hftd.venues.nasdaq.moldudp64 import END_OF_SESSION, HEADER, HEARTBEAT, packet_dtype
@@ -532,8 +532,8 @@ def replay_file(agent, file):
             why = LIMIT
             break
         after = at + 2 + length
-        walk(agent, at, after, file.seq, 1)
-        apply_run(agent, at, after, file.seq)
+        fills(agent, at, after, file.seq, 1)
+        apply_one(agent, at, file.seq)
         file.seq += 1
         at = after
         if agent.sink == SINK_RING:

@@ -222,21 +222,26 @@ def look_on(agent, far, end, k, all_of_it):
     return look_at_all(agent, far, end, k) if all_of_it else look_at_orders(agent, far, end, k)
 
 
-@hot
-def fetch_few(agent, at, end):
-    """Ask, of a few messages, for what they say themselves that they need, all at once: book, slot of the reference, quote.
+@leaf
+def fetch(agent, t, listing, at):
+    """Ask for what a framed message says itself that it needs, all at once: book, slot of the reference, quote.
 
     The quote is written at the end of a message's turn, too far away for the processor to begin with it by itself.
     """
+    instrument = max(row(listing, swap16(load16(at + 3)), listed_dtype).instrument - 1, 0)
+    prefetch_write(t.heads.base + HEAD_BYTES * slot_of(swap64(load64(at + REF_AT)), t.mask))
+    prefetch_write(t.books.base + BOOK_BYTES * instrument)
+    prefetch_far(agent.quotes.base + QUOTE_BYTES * instrument)
+    prefetch_far(agent.quotes.base + QUOTE_BYTES * instrument + 64)
+
+
+@hot
+def fetch_few(agent, at, end):
+    """Fetch for each of a few messages."""
     apart()
-    t = tables(agent.engine)
-    listing = span(agent.listed)
+    t, listing = tables(agent.engine), span(agent.listed)
     while at + SHORTEST <= end:
-        instrument = max(row(listing, swap16(load16(at + 3)), listed_dtype).instrument - 1, 0)
-        prefetch_write(t.heads.base + HEAD_BYTES * slot_of(swap64(load64(at + REF_AT)), t.mask))
-        prefetch_write(t.books.base + BOOK_BYTES * instrument)
-        prefetch_far(agent.quotes.base + QUOTE_BYTES * instrument)
-        prefetch_far(agent.quotes.base + QUOTE_BYTES * instrument + 64)
+        fetch(agent, t, listing, at)
         at += 2 + swap16(load16(at))
 
 

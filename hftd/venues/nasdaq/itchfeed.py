@@ -1,8 +1,8 @@
 """ITCH 5.0 into books and events: one function for every message, whether it came by packet or from a file.
 
 `apply_run` walks messages framed by two bytes of length, which is how both MoldUDP64 and Nasdaq's files frame them, so there is one
-compiled code path for live, replay and bench. The caller has checked that the framing adds up. While many orders are live, the
-lines that later messages will need are fetched ahead (`itchahead.py`).
+code path for live, replay and bench; `apply_one` is it for a packet's only message. The caller has checked that the framing adds
+up. While many orders are live, the lines that later messages will need are fetched ahead (`itchahead.py`).
 
 Order messages have a function each: `apply_add` (A, F), `apply_delete` (D), `apply_cut` (E, C, X), `apply_replace` (U); each
 changes the book, then the quote where its top may have changed, then publishes events. Everything else is rare and lives in
@@ -60,7 +60,7 @@ from hftd.venues.nasdaq.itch50 import (
     order_replace_dtype,
     stamp,
 )
-from hftd.venues.nasdaq.itchahead import GROUP, LONG, LOOKED, SHORT, fetch_few, look_at_group, look_on
+from hftd.venues.nasdaq.itchahead import GROUP, LONG, LOOKED, SHORT, SHORTEST, fetch, fetch_few, look_at_group, look_on
 from hftd.venues.nasdaq.itchdoubt import OVERFILL, UNKNOWN_REF, note_crossed, refuse_field, refuse_length, refuse_order, taint
 from hftd.venues.nasdaq.itchrare import BUY, PX_MAX, SELL, YES, apply_rare, learn
 
@@ -355,14 +355,44 @@ def apply_run(agent, at, end, seq):
                 updates += apply_message(agent, t, listing, kinds, types, at + 2, length, seq)
             at += 2 + length
             seq += 1
+    count_run(agent, seq - begun, updates)
+    return seq - begun
+
+
+@hot
+def apply_one(agent, at, seq):
+    """Apply one framed message, as `apply_run` would, but without what a loop prepares for the messages that follow."""
+    apart()
+    t = tables(agent.engine)
+    listing, kinds, types = span(agent.listed), span(agent.kinds), span(agent.types)
+    length = swap16(load16(at))
+    updates = 0
+    if length + 2 >= SHORTEST and agent.engine.orders.used >= agent.crowded:
+        fetch(agent, t, listing, at)
+    if length != 0:
+        updates = apply_message(agent, t, listing, kinds, types, at + 2, length, seq)
+    count_run(agent, 1, updates)
+
+
+@leaf
+def apply_messages(agent, at, end, seq, count):
+    """Apply `count` framed messages, whichever way is the shorter."""
+    if count == 1:
+        apply_one(agent, at, seq)
+    else:
+        apply_run(agent, at, end, seq)
+
+
+@leaf
+def count_run(agent, messages, updates):
+    """Count what was applied, and what it left."""
     counters = record_at(agent.counters_at, feed_counters_dtype)
-    counters.messages += seq - begun
+    counters.messages += messages
     counters.book_updates += updates
     counters.orders_live = agent.engine.orders.used
     counters.orders_peak = most_used(agent.engine.orders)
     counters.levels_live = agent.engine.levels.used
     counters.levels_peak = most_used(agent.engine.levels)
-    return seq - begun
 
 
 # ---------------------------------------------------------------- cold

@@ -11,28 +11,43 @@ from hftd.core.memory import load8, load16, record_at, row, span, swap16
 from hftd.feed.state import DOES_EMIT, SINK_RING, kind_dtype, listed_dtype
 from hftd.shm.histogram import histogram_dtype, record_value
 from hftd.shm.ring import publish
-from hftd.venues.nasdaq.itchfeed import apply_run
+from hftd.venues.nasdaq.itchfeed import apply_messages
 from hftd.venues.nasdaq.itchmend import keep
 from hftd.venues.nasdaq.moldudp64 import HEADER
 
 
+@leaf
+def fills(agent, at, end, sequence, count):
+    """Check that `count` framed messages fill the bytes from `at` to `end`, and note each instrument's last one with an effect."""
+    if count == 1:                                # most packets of a live line: no call for them
+        if at + 2 > end or at + 2 + swap16(load16(at)) != end:
+            return False
+        note_last(span(agent.listed), span(agent.kinds), at + 2, end, sequence)
+        return True
+    return walk(agent, at, end, sequence, count)
+
+
 @hot
 def walk(agent, at, end, sequence, count):
-    """Check that `count` framed messages fill the bytes from `at` to `end`, and note each instrument's last one with an effect."""
+    """Check, and note, as `fills` does, message by message."""
     apart()
     listing, kinds = span(agent.listed), span(agent.kinds)
     for i in range(count):
         if at + 2 > end:
             return False
-        length = swap16(load16(at))
-        at += 2 + length
+        message = at + 2
+        at = message + swap16(load16(at))
         if at > end:
             return False
-        if length >= 3:
-            message = at - length
-            if row(kinds, load8(message), kind_dtype).does & DOES_EMIT != 0:
-                row(listing, swap16(load16(message + 1)), listed_dtype).last = (sequence + i) & 0xFFFFFFFF
+        note_last(listing, kinds, message, at, sequence + i)
     return at == end
+
+
+@leaf
+def note_last(listing, kinds, message, end, sequence):
+    """Note that the message from `message` to `end`, if it has an effect, is so far the packet's last one of its instrument."""
+    if end - message >= 3 and row(kinds, load8(message), kind_dtype).does & DOES_EMIT != 0:
+        row(listing, swap16(load16(message + 1)), listed_dtype).last = sequence & 0xFFFFFFFF
 
 
 @leaf
@@ -46,7 +61,7 @@ def apply_packet(agent, at, length, sequence, count):
     if agent.mending != 0:
         keep(agent, start, at + length, sequence)
     told = agent.md.tail
-    apply_run(agent, start, at + length, sequence)
+    apply_messages(agent, start, at + length, sequence, count)
     agent.expected = sequence + count
     if agent.sink == SINK_RING:
         publish(agent.md)

@@ -29,7 +29,7 @@ from hftd.feed.memory import LINE_R, feed_counters_dtype
 from hftd.feed.state import BATCH, MISSED, PACKET_ROOM, STAMPS, feed_agent_dtype, line_dtype, missed_dtype, stamp_dtype
 from hftd.msg.enums import LogCode, Reason
 from hftd.shm.histogram import histogram_dtype, record_value
-from hftd.venues.nasdaq.moldapply import apply_packet, walk
+from hftd.venues.nasdaq.moldapply import apply_packet, fills
 from hftd.venues.nasdaq.moldgap import enqueue, gap_end
 from hftd.venues.nasdaq.moldudp64 import END_OF_SESSION, HEADER, HEARTBEAT, packet_dtype
 
@@ -231,7 +231,7 @@ def handle_packet(agent, at, length, line):
     control = count == HEARTBEAT or count == END_OF_SESSION
     ours = agent.session_known != 0 and header.session_a == agent.session_a and header.session_b == agent.session_b
     seen = ours and not control and sequence + count <= agent.expected
-    if not seen and not (length == HEADER if control else walk(agent, at + HEADER, at + length, sequence, count)):
+    if not seen and not (length == HEADER if control else fills(agent, at + HEADER, at + length, sequence, count)):
         refuse_packet(agent, BAD_FRAMING, length)
         return
     if agent.session_known == 0:
