@@ -263,9 +263,10 @@ def _switch(name: str, clear: bool, by: str, why: str) -> None:
 
 
 def clean(options) -> int:
-    """Show and remove shared memory whose owner is gone."""
-    from hftd.cli.main import say
+    """Show and remove shared memory whose owner is gone; what a dead daemon's rings still hold goes into its journal first."""
+    from hftd.cli.main import complain, say
     from hftd.core.agent import alive
+    from hftd.recorder.salvage import told
     from hftd.shm import segment
 
     if options.cache is not None:
@@ -275,6 +276,9 @@ def clean(options) -> int:
         say(f"{count} compiled kernels removed, {size / (1 << 20):.1f} MiB")
         return 0
     removed = 0
+    for name in segment.instances() if not options.dry_run else []:
+        if text := told(name):
+            complain(text)
     for name in segment.existing():
         users = [pid for pid in segment.users(name) if alive(pid)]
         if users:

@@ -42,6 +42,7 @@ from hftd.errors import WRONG, HftdError, exit_code
 from hftd.feed.setup import FeedAgent
 from hftd.gateway.setup import GatewayAgent
 from hftd.msg.enums import AgentState, LogCode, Role, RunState
+from hftd.recorder import salvage
 from hftd.recorder.setup import RecorderAgent
 from hftd.risk import kill, ledger
 from hftd.risk.setup import RiskAgent
@@ -114,7 +115,7 @@ def sign_lock(handle: int) -> None:
 
 
 def reclaim(instance: str) -> list[str]:
-    """Remove the segments that a crashed instance left behind, and return their names.
+    """Remove the segments that a crashed instance left behind, and return their names; what its rings still hold is journaled first.
 
     The caller holds the lock; but a lock lies in a run directory, and a daemon started elsewhere may have another one. Raises
     StartError where the daemon that made them runs.
@@ -123,6 +124,9 @@ def reclaim(instance: str) -> list[str]:
         pid = segment.holder(name)
         if pid and pid != os.getpid():
             raise StartError(f"an instance called {instance!r} is running (pid {pid}); stop it, or choose another daemon.name")
+    if segment.full_name(instance, "control") in segment.existing(instance) and (text := salvage.told(instance)):
+        with contextlib.suppress(OSError):
+            complain(text)
     return [name for name in segment.existing(instance) if segment.unlink(name)]
 
 

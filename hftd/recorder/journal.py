@@ -99,13 +99,26 @@ def stream_code(stream: Stream, index: int = 0) -> int:
     return int(stream) << 8 | index
 
 
+def file_name(instance: str, epoch: int, number: int) -> str:
+    """Return what file `number` of a run is called. epoch: utc ns of the daemon's start."""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(epoch // 1_000_000_000))
+    return f"{instance}-{stamp}.{epoch // 1_000_000 % 1000:03d}-{number:04d}.journal"
+
+
+def free_number(directory: Path, instance: str, epoch: int, after: int = 0) -> int:
+    """Return the number of a run's next file: past `after`, and past those that are there already."""
+    number = after + 1
+    while os.path.exists(directory / file_name(instance, epoch, number)):  # one that may not be looked at is refused later
+        number += 1
+    return number
+
+
 class Writer:
     """One open journal file, mapped. `base` is the address of entry 0, `committed_at` of the count of whole entries."""
 
     def __init__(self, directory: Path, instance: str, epoch: int, number: int, clock, names: dict[int, str],
                  size: int = FILE_BYTES):  # fmt: skip
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(epoch / 1e9))
-        self.path = directory / f"{instance}-{stamp}.{epoch // 1_000_000 % 1000:03d}-{number:04d}.journal"
+        self.path = directory / file_name(instance, epoch, number)
         self.capacity = (size - HEADER) // ENTRY
         self._flushed = 0
         unborn = self.path.with_name(self.path.name + UNBORN)
@@ -160,7 +173,8 @@ class Writer:
         number = self.count
         body = stream.to_bytes(2, "little") + aux.to_bytes(2, "little") + number.to_bytes(8, "little") + record
         at = HEADER + number * ENTRY
-        self.map[at : at + ENTRY] = zlib.crc32(body).to_bytes(4, "little") + body
+        self.map[at + 4 : at + ENTRY] = body          # the checksum last, as the drain does: a reader never meets half an entry
+        self.map[at : at + 4] = zlib.crc32(body).to_bytes(4, "little")
         self.header["entries"] = number + 1
 
     def flush(self) -> None:

@@ -70,7 +70,7 @@ class RecorderAgent(Agent):
         self.directory = log_dir(config)
         self.names = {shared.mark_of(role, at): name for role, at, name in shared.agents(config)} | {0: "supervisor"}
         self.symbols: dict[int, str] = {}
-        self.target = Target(config, self.directory, memory, self.handle, self._streams(), self.symbols)
+        self.target = Target(config, self.directory, memory, self.handle, streams(config), self.symbols)
         self.endpoint: Endpoint | None = None
         self._tables = crc_tables()
         self._errors_seen: dict[int, int] = {}
@@ -107,7 +107,7 @@ class RecorderAgent(Agent):
         handle["tables_at"] = self._tables.ctypes.data
         handle["counters_at"] = self.memory["recorder"].address("counters")
         set_span(handle["taps"], self.memory["recorder"].address("taps"), self.memory["recorder"].parts["taps"].count)
-        for at, (name, code) in enumerate(self._streams().items()):
+        for at, (name, code) in enumerate(streams(self.config).items()):
             segment = self.memory[name]
             self.taps[at]["stream"], self.taps[at]["capacity"] = code, segment.parts["slots"].count
             crashed.resume(self.taps[at], segment["control"][0]["consumers"][PLACE_RECORDER], rows)
@@ -131,18 +131,6 @@ class RecorderAgent(Agent):
                       agents=list(self.names.values()))  # fmt: skip
         self.logs.file.flush()
         self.ready()
-
-    def _streams(self) -> dict[str, int]:
-        """Return every tapped ring's name and stream code."""
-        made = {"ring.order": stream_code(Stream.ORDER), "ring.report": stream_code(Stream.REPORT),
-                "ring.deny": stream_code(Stream.DENY)}  # fmt: skip
-        for role, index, _ in shared.agents(self.config):
-            if role == Role.STRATEGY:
-                made[f"ring.intent.{index}"] = stream_code(Stream.INTENT, index)
-        for role, index, _ in shared.agents(self.config):
-            mark = shared.mark_of(role, index)
-            made[f"ring.log.{mark}"] = stream_code(Stream.LOG, mark)
-        return made
 
     def _seal_left(self, file: crashed.Left, bad: list[str]) -> None:
         """Seal a file that a dead recorder left open, and say so."""
@@ -259,7 +247,7 @@ class RecorderAgent(Agent):
                               starts=int(marks[at]["starts"]), core=int(marks[at]["core"]))  # fmt: skip
 
     def _measure_lag(self) -> None:
-        for at, name in enumerate(self._streams()):
+        for at, name in enumerate(streams(self.config)):
             tap = self.taps[at]
             lag = max(int(self.memory[name]["control"][0]["tail"]) - int(self.handle["consumers"][at]["next"]), 0)
             tap["lag"] = lag
@@ -380,6 +368,19 @@ class RecorderAgent(Agent):
         self.logs.end()
         if alone:
             self.memory.unlink()
+
+
+def streams(config: Config) -> dict[str, int]:
+    """Return every tapped ring's name and stream code, in the order of the taps."""
+    made = {"ring.order": stream_code(Stream.ORDER), "ring.report": stream_code(Stream.REPORT),
+            "ring.deny": stream_code(Stream.DENY)}  # fmt: skip
+    for role, index, _ in shared.agents(config):
+        if role == Role.STRATEGY:
+            made[f"ring.intent.{index}"] = stream_code(Stream.INTENT, index)
+    for role, index, _ in shared.agents(config):
+        mark = shared.mark_of(role, index)
+        made[f"ring.log.{mark}"] = stream_code(Stream.LOG, mark)
+    return made
 
 
 def utc_of(clock, ticks: int) -> int:

@@ -4,7 +4,6 @@ A disk that is full, fails, or is taken away ends nothing: it is counted, said o
 counted too (`unjournaled`). A file that could not be made is tried again once a minute.
 """
 
-import os
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 from hftd.control.config import Config
 from hftd.core import clock as clocks
 from hftd.core.memory import address, block, set_span
-from hftd.recorder.journal import HEADER, JournalError, Stream, Writer, stream_code
+from hftd.recorder.journal import HEADER, JournalError, Stream, Writer, free_number, stream_code
 from hftd.recorder.logs import Logs
 from hftd.recorder.taps import ENTRY, entry_dtype
 
@@ -130,13 +129,9 @@ class Target:
 
     def _free_number(self) -> int:
         """Return the number of the next file: past those an earlier recorder of this run wrote."""
-        while True:
-            self.files += 1
-            epoch = int(self.run["epoch"])
-            stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(epoch / 1e9))
-            name = f"{self.config.daemon.name}-{stamp}.{epoch // 1_000_000 % 1000:03d}-{self.files:04d}.journal"
-            if not epoch or not os.path.exists(self.directory / name):  # one that may not be looked at is refused later
-                return self.files
+        epoch = int(self.run["epoch"])
+        self.files = free_number(self.directory, self.config.daemon.name, epoch, self.files) if epoch else self.files + 1
+        return self.files
 
     def _trouble(self, event: str, why: object, **facts: object) -> None:
         """Count a failure of the journal's disk, and say it once until it is over."""

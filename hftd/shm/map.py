@@ -131,9 +131,12 @@ def create(config: Config, epoch: int, progress: Callable[[str], None] | None = 
     return memory
 
 
-def attach(instance: str, read_only: bool = True) -> tuple[Config, Memory]:
-    """Attach to a running instance; its configuration comes from its own memory. Raises SegmentError where there is none (yet)."""
-    first = segment.attach(segment.full_name(instance, "control"), control.parts(), read_only)
+def attach(instance: str, read_only: bool = True, stale_ok: bool = False) -> tuple[Config, Memory]:
+    """Attach to a running instance; its configuration comes from its own memory. Raises SegmentError where there is none (yet).
+
+    stale_ok: also where its supervisor is gone, to look at what a crash left.
+    """
+    first = segment.attach(segment.full_name(instance, "control"), control.parts(), read_only, stale_ok)
     try:
         config = from_json(bytes(first["config"]).rstrip(b"\0").decode())
     except ValueError:                                # `create` writes it when every segment is there
@@ -141,5 +144,5 @@ def attach(instance: str, read_only: bool = True) -> tuple[Config, Memory]:
     opened = {"control": first}
     for name, parts in segments(config).items():
         if name != "control":
-            opened[name] = segment.attach(segment.full_name(instance, name), parts, read_only)
+            opened[name] = segment.attach(segment.full_name(instance, name), parts, read_only, stale_ok)
     return config, Memory(instance, opened)

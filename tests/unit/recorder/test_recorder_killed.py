@@ -15,6 +15,7 @@ from hftd.msg.records import order_dtype
 from hftd.recorder import crashed
 from hftd.recorder.journal import HEADER, Stream, Writer, read_journal, stream_code
 from hftd.recorder.logs import RotatingFile
+from hftd.recorder.setup import streams
 from hftd.recorder.taps import ENTRY
 from hftd.shm.map import PLACE_RECORDER
 from tests.support.recorder_booth import Booth
@@ -34,7 +35,7 @@ class Scene:
         self.booth = Booth(self.desk)
         self.booth.turn()
         memory = self.desk.memory
-        self.rings = list(self.booth.agent._streams())
+        self.rings = list(streams(self.desk.config))
         self.watched = bytes_of(memory["recorder"], "counters", "taps")
         for name in self.rings:
             self.watched += bytes_of(memory[name], "control")
