@@ -59,8 +59,8 @@ def left_open(directory: Path, instance: str) -> tuple[list[Left], list[str]]:
 def _look(path: Path, instance: str) -> Left | None:
     with path.open("rb") as file:
         head = file.read(HEADER)
-    if len(head) < HEADER:
-        return None
+    if len(head) < HEADER:                            # it got its name with a whole header: somebody cut it since
+        raise JournalError("is shorter than a header: cut from outside, its records are lost; move it away")
     header = np.frombuffer(head, journal_dtype, 1)[0]
     if int(header["magic"]) != MAGIC or int(header["state"]) != OPEN:
         return None

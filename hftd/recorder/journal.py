@@ -190,6 +190,13 @@ class Writer:
         """Tell whether somebody removed the file: what is written from here on would be nowhere."""
         return os.fstat(self._handle).st_nlink == 0
 
+    def kept(self) -> int:
+        """Return how many entries have room in the file as it is: fewer than `capacity` where somebody cut it.
+
+        Behind its end the map must not be touched any more, the header's page included where that is gone: it would end the process.
+        """
+        return max(os.fstat(self._handle).st_size - HEADER, 0) // ENTRY
+
     def seal(self) -> None:
         """End the file: length, through to the disk, then state. The header stays mapped until the writer is dropped. Raises
         OSError; then the file is left OPEN."""

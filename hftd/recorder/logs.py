@@ -158,9 +158,9 @@ class RotatingFile:
             while done < len(data):
                 done += os.write(self._handle, memoryview(data)[done:])
         except OSError:
-            done = data.rfind(b"\n", 0, done) + 1
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._handle, self._length + done)
+            torn, done = done, data.rfind(b"\n", 0, done) + 1
+            with contextlib.suppress(OSError):        # from the end as it is: whoever rotates by truncation moved it
+                os.ftruncate(self._handle, os.fstat(self._handle).st_size - (torn - done))
         written = data.count(b"\n", 0, done)
         self.failed += count - written
         self._length += done
@@ -183,6 +183,7 @@ class RotatingFile:
             there = os.path.samestat(now, os.stat(self.path))
         except OSError:
             there = False
+        self._length = now.st_size                    # somebody may have emptied it, or another daemon writes here, too
         if not there:
             self.failed += fresh if now.st_nlink == 0 else 0
             os.close(self._handle)

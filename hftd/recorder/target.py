@@ -109,6 +109,10 @@ class Target:
                 self.next_file()
             return
         try:
+            kept = writer.kept()
+            if kept < writer.capacity:
+                self._was_cut(writer, min(kept, int(self.handle["next"])))
+                return
             if not writer.gone():
                 writer.flush()
                 return
@@ -118,6 +122,15 @@ class Target:
         self._trouble("the journal file was removed: what was in it is lost", "removed",
                       path=str(writer.path), entries=writer.count)  # fmt: skip
         self._count("unjournaled", writer.count)
+        self.next_file()
+
+    def _was_cut(self, writer: Writer, kept: int) -> None:
+        """Leave a file that somebody cut to its `kept` first entries, without a look at its map; begin another."""
+        lost = int(self.handle["next"]) - kept
+        self._trouble("the journal file was cut short: what was behind its new end is lost", "truncated",
+                      path=str(writer.path), entries=lost)  # fmt: skip
+        self._count("unjournaled", lost)
+        self.writer, self.looked = None, 0
         self.next_file()
 
     def _forget(self) -> None:

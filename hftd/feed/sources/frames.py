@@ -158,14 +158,19 @@ def number16(capture, at):
 
 @leaf
 def nanoseconds(interface, high, low):
-    """Return an interface's stamp, of two halves, as nanoseconds UTC."""
-    units = (high << 32) | low
+    """Return an interface's stamp, of two halves, as nanoseconds UTC. Its 64 bits are unsigned: 10 ** -10 s needs the highest today."""
+    units, half = (high << 32) | low, (high << 31) | (low >> 1)
     if interface.shift > 0:
         part, shift = units & ((1 << interface.shift) - 1), interface.shift
         if shift > 33:
             part, shift = part >> (shift - 33), 33
-        return (units >> interface.shift) * 1_000_000_000 + ((part * 1_000_000_000) >> shift) + interface.offset_ns
-    return units * interface.mult // max(interface.div, 1) + interface.offset_ns
+        seconds = min(half >> (interface.shift - 1), LATEST // 1_000_000_000)
+        return seconds * 1_000_000_000 + ((part * 1_000_000_000) >> shift) + interface.offset_ns
+    if interface.div > 1:                                 # a power of ten: even
+        return half // max(interface.div >> 1, 1) + interface.offset_ns
+    if units < 0 or units > LATEST // max(interface.mult, 1):
+        return LATEST
+    return units * interface.mult + interface.offset_ns
 
 
 # ---------------------------------------------------------------- which line

@@ -1,11 +1,15 @@
 """A disk that is full, fails, or is taken away: counted, said once, and the recorder goes on; what comes back is used again."""
 
 import errno
+import faulthandler
 import json
 import os
 import resource
 import shutil
+import signal
 from contextlib import contextmanager
+
+import pytest
 
 from hftd.msg.enums import ExecType, LogCode
 from hftd.recorder.journal import HEADER, Stream, Writer
@@ -126,6 +130,66 @@ def test_the_journal_file_is_removed(booth):
     booth.turn()
     told = [line["entries"] for line in booth.lines() if line["event"] == "the journal file was removed: what was in it is lost"]
     assert told == [booth.count("unjournaled")] and denials(booth) == [2]
+
+
+@pytest.mark.parametrize("size", [0, 100, HEADER, HEADER + ENTRY + 7])
+def test_the_journal_file_is_cut(booth, size):
+    """Seen within a second, told with what was lost, and another begun; the map behind the file's end is not touched any more."""
+    booth.desk.reason(qty=0)
+    booth.turn()
+    target = booth.agent.target
+    path, entries = target.writer.path, target.writer.count
+    os.truncate(path, size)
+    target.each_second(0)
+    lost = entries - max(size - HEADER, 0) // ENTRY
+    assert booth.count("unjournaled") == lost
+    second(booth)
+    told = [line["entries"] for line in booth.lines() if "was cut short" in line["event"]]
+    assert told == [lost]
+    booth.desk.reason(qty=0)
+    booth.turn()
+    os.unlink(path)
+    assert denials(booth) == [2]
+
+
+def test_a_recorder_that_died_of_a_cut_file_is_followed_by_one_that_says_so(tmp_path):
+    """A store behind a file's end kills (SIGBUS): the next recorder tells of the file, whatever is left of it."""
+    booth = Booth(Desk(tmp_path))
+    booth.desk.reason(qty=0)
+    booth.turn()
+    path = booth.agent.target.writer.path
+    pid = os.fork()
+    if pid == 0:
+        faulthandler.disable()
+        os.truncate(path, 0)
+        booth.turn()
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGBUS
+    booth.start()
+    (line,) = [line for line in booth.lines() if "cannot be sealed" in line["event"]]
+    assert str(path) in line["why"] and "shorter than a header" in line["why"]
+    path.unlink()
+    booth.agent.supervisor = os.getpid()
+    booth.agent.close()
+
+
+def test_a_log_that_is_emptied_and_a_full_disk(tmp_path):
+    """Rotated from outside by truncation: no hole of zeros where half a line is taken out, and no rotation before its time."""
+    file = RotatingFile(tmp_path / "x.jsonl", size=1000)
+    for number in range(9):
+        file.write(f'{{"number": {number}, "pad": "{"x" * 60}"}}')
+    file.flush()
+    os.truncate(file.path, 0)
+    with files_of_at_most(150):
+        file.write('{"number": 9}')
+        file.write(f'{{"number": 10, "pad": "{"x" * 500}"}}')
+        file.flush()
+    assert file.path.read_bytes() == b'{"number": 9}\n' and file.failed == 1
+    file.sync()
+    for number in range(11, 16):
+        file.write(f'{{"number": {number}, "pad": "{"x" * 60}"}}')
+    file.close()
+    assert [json.loads(line)["number"] for line in file.path.read_text().splitlines()] == [9, 11, 12, 13, 14, 15]
 
 
 def test_a_disk_that_fails(booth, monkeypatch):
