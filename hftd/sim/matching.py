@@ -10,12 +10,13 @@ included. A Replace loses the place in the queue and gets a new reference. Where
 and said here: a replace whose details are wrong, or whose total is executed already, cancels the original (reason Z, U) and does
 not use up the new number; a replace in a halted symbol is rejected and the original stays; a post-only order that would take is
 accepted and canceled at once (reason F); an immediate-or-cancel order's rest is canceled with reason I; a market order is
-immediate-or-cancel whatever its time in force. Two orders of one account do trade with each other: counted, not prevented.
+immediate-or-cancel whatever its time in force; a Mass Cancel is for orders entered with the firm it names (blank: with none, the
+account's default), and for S among its options every kind of sale, with a side we do not know it is ignored. Two orders of one account do trade with each other: counted, not prevented.
 """
 
 from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
-from hftd.core.memory import address_of, copy_bytes, load8, load16, record_at, row, span, swap16, swap32, swap64
+from hftd.core.memory import address_of, copy_bytes, load8, load16, load32, record_at, row, span, swap16, swap32, swap64
 from hftd.msg.records import position_dtype
 from hftd.sim.book import (
     adopt,
@@ -71,7 +72,8 @@ PX_MAX = 1_999_999_900  # the highest limit price
 PX_MARKET = 2_000_000_000  # from here on a price means: at the market
 PX_MARKET_4 = 0x7FFFFFFF
 DOLLAR = 10_000
-TAG_POST_ONLY = 12
+TAG_FIRM, TAG_POST_ONLY, TAG_SIDE = 2, 12, 27
+NO_FIRM = 0x20202020
 
 R_HALTED, R_INVALID_SIDE, R_PROCESSING_ERROR, R_OTHER = 0x07, 0x09, 0x0A, 0x0F
 R_INVALID_DISPLAY, R_INVALID_QUANTITY, R_INVALID_CROSS, R_INVALID_SYMBOL, R_INVALID_PRICE = 0x03, 0x13, 0x14, 0x17, 0x1D
@@ -326,18 +328,28 @@ def cut_down(x, index, total, reason):
 
 
 @leaf
-def post_only_asked(at, size):
-    """Whether the appendage of `size` bytes at `at` asks for post-only; elements we do not know are skipped by their length."""
-    asked = 0
+def element(at, size, tag, width):
+    """Return the address of the value of the last element `tag`, of `width` bytes, in the appendage of `size` bytes at `at`; 0: none.
+
+    Elements we do not know are skipped by their length.
+    """
+    found = 0
     position = 0
     while position + 2 <= size:
         length = load8(at + position)
         if length == 0 or position + 1 + length > size:
             break
-        if load8(at + position + 1) == TAG_POST_ONLY and length == 2 and load8(at + position + 2) == 80:
-            asked = 1
+        if load8(at + position + 1) == tag and length == width + 1:
+            found = at + position + 2
         position += 1 + length
-    return asked
+    return found
+
+
+@leaf
+def post_only_asked(at, size):
+    """Whether the appendage of `size` bytes at `at` asks for post-only."""
+    value = element(at, size, TAG_POST_ONLY, 1)
+    return 1 if value != 0 and load8(value) == 80 else 0
 
 
 @leaf
@@ -430,7 +442,10 @@ def enter(x, a, at, size):
     order.capacity = message.capacity
     order.iso = message.iso
     order.cross_type = message.cross_type
-    order.post_only = post_only_asked(at + _ENTER, appendage(at, size, _ENTER))
+    options = appendage(at, size, _ENTER)
+    order.post_only = post_only_asked(at + _ENTER, options)
+    firm = element(at + _ENTER, options, TAG_FIRM, 4)
+    order.firm = load32(firm) if firm != 0 else NO_FIRM
     order.ioc = 1 if market or message.tif == 51 else 0
     copy_bytes(address_of(order) + _ORDER_ID, at + _ENTER_ID, ID_SIZE)
     adopt(x, index)
@@ -483,6 +498,7 @@ def replace(x, a, at, size):
     order.iso = message.iso
     order.cross_type = original.cross_type
     order.post_only = post_only_asked(at + _REPLACE, appendage(at, size, _REPLACE))
+    order.firm = original.firm
     order.ioc = 1 if market or message.tif == 51 else 0
     copy_bytes(address_of(order) + _ORDER_ID, at + _REPLACE_ID, ID_SIZE)
     replaced_ref = original.ref
@@ -539,16 +555,23 @@ def modify(x, a, at):
     answer.qty = swap32(order.left)
 
 
+@leaf
+def side_meant(order, side):
+    """Whether a mass cancel's side means an order: 0 all, B buys, S every kind of sale, T and E that kind."""
+    return side == 0 or side == order.side_code or (side == SELL_CODE and order.side == 1)
+
+
 @hot
-def cancel_all(x, a, stock, reason):
-    """Cancel every open order of an account, in one symbol where `stock` is not 0. Returns how many."""
+def cancel_all(x, a, stock, firm, side, reason):
+    """Cancel an account's open orders: in one symbol, of one firm, of one side, where these are not 0. Returns how many."""
     orders = span(x.orders.rows)
     index = row(span(x.accounts), a, account_dtype).own
     gone = 0
     while index != 0:
         order = row(orders, index, order_dtype)
         behind = order.own_next
-        if stock == 0 or row(span(x.symbols), order.locate, symbol_dtype).stock == stock:
+        meant = stock == 0 or row(span(x.symbols), order.locate, symbol_dtype).stock == stock
+        if meant and (firm == 0 or order.firm == firm) and side_meant(order, side):
             take_out(x, index, reason)
             gone += 1
         index = behind

@@ -76,7 +76,9 @@ order_dtype = layout("sim_order", 176, [
     ("post_only", "u1"),                          # 1: may not take
     ("ioc", "u1"),                                # 1: what does not trade at once is canceled
     ("cl_ord_id", ("u1", (14,))),
-    ("pad0", ("u1", (10,))),
+    ("pad0", ("u1", (2,))),
+    ("firm", "u4"),                               # four wire bytes; blanks: the account's default
+    ("pad1", ("u1", (4,))),
 ])  # fmt: skip
 
 level_dtype = layout("sim_level", 80, [

@@ -17,6 +17,15 @@ SYNTHETIC_SYMBOLS = tuple(name for name, _ in SYMBOLS[:SYMBOLS_DEFAULT])
 """The symbols of a synthetic session that was not asked for more or fewer."""
 
 
+WEEK = 604_800
+RANGES: dict[str, tuple[float, float]] = {
+    "speed": (1e-6, 1e9), "seconds": (0, WEEK), "max_gap": (0, WEEK), "wait_login": (0, WEEK), "linger": (0, WEEK),
+    "end_seconds": (0, WEEK), "dead_after": (0.001, WEEK), "delay_ms": (0, 1e6), "request_loss": (0, 100), "reject": (0, 100),
+    "rate": (0, 10**9), "messages": (0, 10**15), "drop_after": (0, 10**15), "tick": (1, 10**6),
+}  # fmt: skip
+"""What the numbers may be, both ends included."""
+
+
 class SimError(HftdError):
     """The simulated exchange cannot run as asked, and what would be right."""
 
@@ -137,8 +146,9 @@ def check(options: Options) -> Options:
         raise SimError(f"--session: must be 1 to 10 letters and digits, was {options.session!r}")
     if not 1 <= options.symbols <= len(SYMBOLS):
         raise SimError(f"--symbols: must be 1 to {len(SYMBOLS)}, was {options.symbols}")
-    if options.speed <= 0 or options.seconds < 0 or options.rate < 0 or options.messages < 0 or options.max_gap < 0:
-        raise SimError("--speed must be above 0; --seconds, --rate, --messages and --max-gap not below it")
+    for name, (low, high) in RANGES.items():
+        if not low <= getattr(options, name) <= high:     # nan, too, is in no range
+            raise SimError(f"--{name.replace('_', '-')}: must be {low:,} to {high:,}, was {getattr(options, name)}")
     for name in ("loss", "duplicate", "reorder", "delay"):
         if not all(0 <= part <= 100 for part in getattr(options, name)):
             raise SimError(f"--{name}: must be 0 to 100 percent")

@@ -12,7 +12,22 @@ from hftd.core.jit import hot, leaf
 from hftd.core.layout import offset_of
 from hftd.core.libc import EAGAIN, EINTR, MSG_DONTWAIT, MSG_NOSIGNAL, errno, recv, send
 from hftd.core.memory import address_of, copy_bytes, load8, load16, record_at, row, span, store8, store16, swap16, swap32
-from hftd.sim.matching import C_SUPERVISORY, C_USER, cancel, cancel_all, enter, modify, replace
+from hftd.sim.matching import (
+    BUY_CODE,
+    C_SUPERVISORY,
+    C_USER,
+    EXEMPT_CODE,
+    SELL_CODE,
+    SHORT_CODE,
+    TAG_SIDE,
+    appendage,
+    cancel,
+    cancel_all,
+    element,
+    enter,
+    modify,
+    replace,
+)
 from hftd.sim.memory import (
     INBOX,
     LOST_DEAD,
@@ -32,6 +47,7 @@ from hftd.venues.nasdaq import ouch50 as ouch
 UNSEQUENCED, CLIENT_HEARTBEAT, LOGOUT, DEBUG = ord("U"), ord("R"), ord("O"), ord("+")
 SERVER_HEARTBEAT = ord("H")
 BLANK = 0x2020202020202020
+_MASS_CANCEL = 19
 _SCRATCH = offset_of(exchange_dtype, "scratch")
 _FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
 
@@ -49,21 +65,26 @@ def lose(x, a, why):
         account.disconnects += 1
     x.closing = 1
     if x.cancel_on_disconnect != 0:
-        account.swept += cancel_all(x, a, 0, C_SUPERVISORY)
+        account.swept += cancel_all(x, a, 0, 0, 0, C_SUPERVISORY)
 
 
 @hot
-def mass_cancel(x, a, at):
-    """C: Mass Cancel: every open order, or those in one symbol; the response follows the Canceled messages."""
+def mass_cancel(x, a, at, size):
+    """C: Mass Cancel: a firm's open orders, in one symbol or all, of one side or both; the response follows the Canceled messages."""
     account = row(span(x.accounts), a, account_dtype)
     message = record_at(at, ouch.in_mass_cancel_dtype)
     user_ref = swap32(message.user_ref_num)
+    value = element(at + _MASS_CANCEL, appendage(at, size, _MASS_CANCEL), TAG_SIDE, 1)
+    side = load8(value) if value != 0 else 0
+    if side != 0 and side != BUY_CODE and side != SELL_CODE and side != SHORT_CODE and side != EXEMPT_CODE:
+        account.malformed += 1
+        return
     if user_ref <= account.user_ref:
         account.ignored += 1
         return
     account.user_ref = user_ref
     stock = message.symbol
-    cancel_all(x, a, 0 if stock == BLANK else stock, C_USER)
+    cancel_all(x, a, 0 if stock == BLANK else stock, message.firm, side, C_USER)
     answer = record_at(respond(x, a, ouch.OUT_MASS_CANCEL_RESPONSE, 27), ouch.out_mass_cancel_response_dtype)
     answer.user_ref_num = message.user_ref_num
     answer.firm = message.firm
@@ -107,7 +128,7 @@ def act(x, a, at, size):
         answer = record_at(respond(x, a, ouch.OUT_ACCOUNT_QUERY_RESPONSE, 13), ouch.out_account_query_response_dtype)
         answer.next_user_ref_num = swap32(account.user_ref + 1)
     elif kind == ouch.IN_MASS_CANCEL and size >= 19:
-        mass_cancel(x, a, at)
+        mass_cancel(x, a, at, size)
     elif kind == ouch.IN_DISABLE_ORDER_ENTRY and size >= 11:
         switch_entry(x, a, at, 1)
     elif kind == ouch.IN_ENABLE_ORDER_ENTRY and size >= 11:

@@ -62,12 +62,41 @@ def test_modify_marks_a_sale_short_but_not_a_buy(desk):
 def test_mass_cancel_and_switching_order_entry_off(desk):
     desk.send(enter(1, "B", 100, 500_000))
     desk.send(enter(2, "B", 100, 400_000))
-    told = desk.send(b"C" + (3).to_bytes(4, "big") + b"FIRM" + b"ALFA    " + b"\0\0")
+    told = desk.send(mass_cancel(3, symbol="ALFA"))
     assert [row[0] for row in told] == ["C", "C", "X"]
     assert [row[0] for row in desk.send(b"D" + (4).to_bytes(4, "big") + b"FIRM\0\0")] == ["G"]
     assert desk.send(enter(5, "B", 100, 500_000)) == [("J", 5, 0x0C)]
     assert [row[0] for row in desk.send(b"E" + (6).to_bytes(4, "big") + b"FIRM\0\0")] == ["K"]
     assert desk.send(enter(7, "B", 100, 500_000))[0][0] == "A"
+
+
+def mass_cancel(user_ref: int, firm: str = "", symbol: str = "", appendage: bytes = b"") -> bytes:
+    return (b"C" + user_ref.to_bytes(4, "big") + firm.encode().ljust(4) + symbol.encode().ljust(8)
+            + len(appendage).to_bytes(2, "big") + appendage)  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "gone"), [
+    ({}, {1, 2, 3, 4}), ({"firm": "LIME"}, {5, 6}), ({"firm": "NONE"}, set()), ({"symbol": "BRVO"}, set()),
+    ({"appendage": b"\x02\x1bB"}, {1}), ({"appendage": b"\x02\x1bS"}, {2, 3, 4}), ({"appendage": b"\x02\x1bT"}, {3}),
+    ({"appendage": b"\x02\x1bE"}, {4}), ({"firm": "LIME", "appendage": b"\x03\x18\0\1\x02\x1bB"}, {5}),
+    ({"firm": "LIME", "symbol": "ALFA", "appendage": b"\x02\x1bS"}, {6}),
+])  # fmt: skip
+def test_mass_cancel_is_for_a_firm_and_a_side(desk, asked, gone):
+    """Firm and Symbol of the message, Side of its appendage: what else is open stays open."""
+    for number, side in enumerate("BSTE", 1):
+        desk.send(enter(number, side, 10, 400_000 if side == "B" else 500_000))
+    lime = b"\x05\x02LIME"
+    desk.send(enter(5, "B", 10, 400_000, appendage=lime + POST_ONLY))
+    desk.send(enter(7, "S", 10, 500_000, appendage=lime))
+    desk.send(replace(7, 8, 10, 500_100))
+    told = desk.send(mass_cancel(9, **asked))
+    assert {6 if row[1] == 8 else row[1] for row in told[:-1]} == gone and told[-1][0] == "X"
+
+
+def test_mass_cancel_of_a_side_that_is_none_is_ignored(desk):
+    desk.send(enter(1, "B", 10, 400_000))
+    assert desk.send(mass_cancel(2, appendage=b"\x02\x1bX")) == []
+    assert [row[0] for row in desk.send(mass_cancel(2))] == ["C", "X"]
 
 
 def test_halted_symbol_takes_no_order(desk):
@@ -99,7 +128,7 @@ def test_all_that_is_open_may_be_canceled_at_once():
         desk.exchange.grow(MARGIN, MARGIN_ROWS)
     stream.record["count"] = 98_000  # as after many more that are not open
     desk.exchange.grow(MARGIN, MARGIN_ROWS)
-    desk.give(b"C" + (40_001).to_bytes(4, "big") + b"FIRM" + b" " * 8 + b"\0\0")
+    desk.give(b"C" + (40_001).to_bytes(4, "big") + b" " * 4 + b" " * 8 + b"\0\0")
     desk.exchange.check()
     assert len(stream) == 98_000 + 40_001
 
