@@ -14,7 +14,7 @@ from hftd.core.clock import snapshot
 from hftd.errors import HftdError
 from hftd.msg.enums import AgentState
 from hftd.shm import map as shared
-from hftd.shm.counters import values
+from hftd.shm.counters import DOC, values
 from hftd.shm.histogram import percentiles
 
 CLIENTS = 8
@@ -47,7 +47,7 @@ class Endpoint:
 
     def poll(self, now_ns: int) -> None:
         """Take new clients, read requests, write answers: whatever is possible without waiting."""
-        with contextlib.suppress(BlockingIOError, ConnectionError):
+        with contextlib.suppress(OSError):            # nobody there, gone again, or no descriptor left: no reason to end the recorder
             while len(self._clients) < CLIENTS:
                 client, _ = self._socket.accept()
                 client.setblocking(False)
@@ -92,48 +92,70 @@ class Endpoint:
         self._socket.close()
 
 
+class Families:
+    """Metrics by name, so that the text has all lines of one together, as its format wants: help, type, samples."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, tuple[str, str, list[str]]] = {}
+
+    def add(self, name: str, text: str, value: int, kind: str = "gauge", end: str = "", **labels: str) -> None:
+        """Add a sample. text: help, '' where there is none. end: behind the family's name in the sample's, as `_count`."""
+        inside = ",".join(f'{label}="{_escaped(value)}"' for label, value in labels.items())
+        samples = self._families.setdefault(name, (text, kind, []))[2]
+        samples.append(f"{name}{end}{{{inside}}} {value}" if inside else f"{name}{end} {value}")
+
+    def __str__(self) -> str:
+        lines: list[str] = []
+        for name, (text, kind, samples) in self._families.items():
+            if text:
+                lines.append(f"# HELP {name} {_escaped(text, quote=False)}")
+            lines.append(f"# TYPE {name} {kind}")
+            lines += samples
+        return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str, quote: bool = True) -> str:
+    text = text.replace("\\", "\\\\").replace("\n", "\\n")
+    return text.replace('"', '\\"') if quote else text
+
+
 def render(config: Config, memory: shared.Memory) -> str:
     """Return all metrics as Prometheus text."""
-    lines: list[str] = []
+    made = Families()
     control = memory["control"]
-    run, clock = control["run"][0], snapshot(control["clock"][0])
-    _gauge(lines, "hftd_run_state", "RunState of the daemon", [("", int(run["state"]))])
-    _gauge(lines, "hftd_killed", "1 while the kill switch is set", [("", int(int(run["kill"]) != 0))])
-    _gauge(lines, "hftd_session_up", "1 while the venue session is logged in", [("", int(run["session_up"]))])
-    agents = [(name, control["marks"][shared.mark_of(role, index)]) for role, index, name in shared.agents(config)]
+    run, mult = control["run"][0], int(snapshot(control["clock"][0])["mult"])
+    made.add("hftd_run_state", "RunState of the daemon", int(run["state"]))
+    made.add("hftd_killed", "1 while the kill switch is set", int(int(run["kill"]) != 0))
+    made.add("hftd_session_up", "1 while the venue session is logged in", int(run["session_up"]))
     running = (AgentState.RUNNING, AgentState.DEGRADED)
-    up = [(f'agent="{name}"', int(int(mark["state"]) in running)) for name, mark in agents]
-    _gauge(lines, "hftd_agent_up", "1 while the agent runs", up)
-    for field, text in (("cycles", "turns of the duty cycle"), ("busy", "turns that found work"), ("starts", "times started")):
-        _counter(lines, f"hftd_agent_{field}", text, [(f'agent="{name}"', int(mark[field])) for name, mark in agents])
+    for role, index, name in shared.agents(config):
+        mark = control["marks"][shared.mark_of(role, index)]
+        made.add("hftd_agent_up", "1 while the agent runs", int(int(mark["state"]) in running), agent=name)
+        for what, text in (("cycles", "turns of the duty cycle"), ("busy", "turns that found work"), ("starts", "times started")):
+            made.add(f"hftd_agent_{what}_total", text, int(mark[what]), "counter", agent=name)
     for segment in memory.names():
-        parts = memory[segment].parts
-        label = f'segment="{segment}"'
-        if "counters" in parts and not segment.startswith("ring."):
-            block = memory[segment]["counters"][0]
-            for name, value in values(block).items():
-                lines.append(f"hftd_{segment.split('.')[0]}_{name}{{{label}}} {value}")
-        if segment.startswith("ring.") and not segment.startswith("ring.log"):
+        parts, kind = memory[segment].parts, segment.split(".")[0]
+        if "counters" in parts and kind != "ring":
+            found = values(memory[segment]["counters"][0])
+            told = next((texts for texts in DOC.values() if texts.keys() == found.keys()), {})
+            for name, value in found.items():
+                made.add(f"hftd_{kind}_{name}", told.get(name, ""), value, "untyped", segment=segment)
+        if kind == "ring" and not segment.startswith("ring.log"):
             ring = memory[segment]["control"][0]
-            lines.append(f'hftd_ring_records{{ring="{segment[5:]}"}} {int(ring["tail"])}')
-            lines.append(f'hftd_ring_full{{ring="{segment[5:]}"}} {int(ring["full"])}')
+            made.add("hftd_ring_records", "records written", int(ring["tail"]), "untyped", ring=segment[5:])
+            made.add("hftd_ring_full", "times the writer found no room", int(ring["full"]), "untyped", ring=segment[5:])
         if "histograms" in parts:
             for index, histogram in enumerate(memory[segment]["histograms"]):
-                count = int(histogram["count"])
-                if count:
-                    mult = int(clock["mult"])
-                    which = f'{label},histogram="{index}"'
-                    for point, ticks in zip(POINTS, percentiles(histogram, POINTS)):
-                        lines.append(f'hftd_latency_ns{{{which},quantile="{point / 100:g}"}} {ticks * mult >> 32}')
-                    lines.append(f"hftd_latency_ns_count{{{which}}} {count}")
-    return "\n".join(lines) + "\n"
+                _summary(made, histogram, mult, segment=segment, histogram=str(index))
+    return str(made)
 
 
-def _gauge(lines: list[str], name: str, text: str, samples: list[tuple[str, int]], kind: str = "gauge") -> None:
-    lines.append(f"# HELP {name} {text}")
-    lines.append(f"# TYPE {name} {kind}")
-    lines.extend(f"{name}{{{label}}} {value}" if label else f"{name} {value}" for label, value in samples)
-
-
-def _counter(lines: list[str], name: str, text: str, samples: list[tuple[str, int]]) -> None:
-    _gauge(lines, f"{name}_total", text, samples, "counter")
+def _summary(made: Families, of, mult: int, **labels: str) -> None:
+    """Add a histogram of ticks, in ns; nothing where it is empty."""
+    text, count = "where the time goes; hftd latency names the histograms", int(of["count"])
+    if not count:
+        return
+    for point, ticks in zip(POINTS, percentiles(of, POINTS)):
+        made.add("hftd_latency_ns", text, ticks * mult >> 32, "summary", **labels, quantile=f"{point / 100:g}")
+    made.add("hftd_latency_ns", text, int(of["total"]) * mult >> 32, "summary", "_sum", **labels)
+    made.add("hftd_latency_ns", text, count, "summary", "_count", **labels)

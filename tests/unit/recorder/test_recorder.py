@@ -1,6 +1,8 @@
 """The recorder over real rings: all is in the journal, what people want is in the log, losses are counted, the end is clean."""
 
+import errno
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from hftd.core.memory import span_dtype
 from hftd.msg.enums import AgentState, DenyReason, ExecType, LogCode, Role, RunState
 from hftd.recorder import setup as recorder_setup
 from hftd.recorder.journal import Stream, Writer
-from hftd.recorder.metrics import MetricsError
+from hftd.recorder.metrics import MetricsError, render
 from hftd.risk import ledger
 from hftd.shm import segment
 from tests.support.recorder_booth import Booth
@@ -286,6 +288,58 @@ def test_metrics_are_served_and_nothing_else(tmp_path):
             Booth(Desk(tmp_path, recorder={"metrics": f"127.0.0.1:{port}"}))
     finally:
         booth.agent.close()
+
+
+def test_the_metrics_text_is_as_its_format_wants(tmp_path):
+    """Every line, judged by the format's own rules: all lines of a metric together, its type before them, each series once, labels
+    escaped (a strategy without a name is called as its file)."""
+    desk = Desk(tmp_path, strategy=[{"file": 'a".py'}, {"file": "b\\\n.py"}])
+    booth = Booth(desk)
+    desk.reason()
+    text = render(desk.config, desk.memory)
+    sample = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(\{(?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\[\\n"])*",?)*\})? (-?\d+)')
+    kinds, done, series, current = {}, set(), set(), ""
+    assert text.endswith("\n")
+    for line in text.split("\n")[:-1]:
+        if line.startswith("#"):
+            _, what, name, rest = line.split(" ", 3)
+            if what == "TYPE":
+                assert name not in kinds and rest in ("counter", "gauge", "summary", "untyped")
+                kinds[name] = rest
+        else:
+            full, labels, _ = sample.fullmatch(line).groups()
+            assert (full, labels) not in series
+            series.add((full, labels))
+            stem = re.sub("_(sum|count)$", "", full)
+            name = stem if kinds.get(stem) == "summary" else full
+            assert name in kinds
+        if name != current:
+            assert name not in done, f"{name}: lines of other metrics are between its own"
+            done.add(current)
+            current = name
+    assert {r'{agent="strategy.a\""}', r'{agent="strategy.b\\\n"}'} <= {labels for full, labels in series if full == "hftd_agent_up"}
+    assert {"hftd_latency_ns_sum", "hftd_latency_ns_count"} <= {full for full, _ in series}
+    booth.agent.supervisor = os.getpid()
+    booth.agent.close()
+
+
+def test_no_descriptor_left_for_a_scrape_ends_nothing(tmp_path, monkeypatch):
+    """accept() fails with EMFILE: the recorder goes on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    booth = Booth(Desk(tmp_path, recorder={"metrics": f"127.0.0.1:{port}"}))
+
+    def none_left():
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    class Listening:
+        accept, close = staticmethod(none_left), staticmethod(booth.agent.endpoint._socket.close)
+
+    booth.agent.endpoint._socket = Listening()
+    booth.turn()
+    booth.agent.supervisor = os.getpid()
+    booth.agent.close()
 
 
 def test_handles_hold_what_the_turn_needs(booth):
