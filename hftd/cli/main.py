@@ -16,7 +16,7 @@ from hftd.errors import HftdError, exit_code
 
 def parser(whole: bool = True) -> argparse.ArgumentParser:
     """Return the command line's parser. Without `whole`, some commands declare their options only when they are the one given."""
-    from hftd.cli import daemon, feed, latency, market, prove, research, show, status
+    from hftd.cli import daemon, feed, journal, latency, market, prove, research, show, status
 
     top = argparse.ArgumentParser(
         prog="hftd", description="A low-latency trading daemon: machine code in the path, Python in the source."
@@ -24,7 +24,7 @@ def parser(whole: bool = True) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"hftd {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _declared[0] = whole
-    for group in (daemon, status, show, market, feed, prove, latency, research):
+    for group in (daemon, status, show, market, feed, prove, journal, latency, research):
         group.add(commands)
     return top
 

@@ -11,16 +11,29 @@ Its own stores come in the same order, so that it may be killed too; the journal
 made from. Sealing cuts first and says CRASHED then, and is done anew where it was not.
 """
 
+import hashlib
 import os
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hftd.msg.records import SEQ_OFFSET
-from hftd.recorder.journal import CRASHED, HEADER, MAGIC, OPEN, SCHEMA, UNBORN, JournalError, journal_dtype, read_journal
+from hftd.recorder.journal import (
+    CRASHED,
+    HEADER,
+    MAGIC,
+    OPEN,
+    SCHEMA,
+    UNBORN,
+    VERSION,
+    JournalError,
+    digest_before,
+    end_header,
+    journal_dtype,
+    read_journal,
+)
 from hftd.recorder.taps import ENTRY, entry_dtype
 
 
@@ -64,10 +77,10 @@ def _look(path: Path, instance: str) -> Left | None:
     header = np.frombuffer(head, journal_dtype, 1)[0]
     if int(header["magic"]) != MAGIC or int(header["state"]) != OPEN:
         return None
-    if bytes(header["instance"]).rstrip(b"\0") != instance.encode():
+    if _instance(header) != instance:
         return None
     promised, rows = int(header["entries"]), np.zeros(0, entry_dtype)
-    if int(header["schema"]) != SCHEMA:
+    if int(header["version"]) != VERSION or int(header["schema"]) != SCHEMA:
         whole = max(min(promised, (path.stat().st_size - HEADER) // ENTRY), 0)
     else:
         reader = read_journal(path)
@@ -96,11 +109,26 @@ def resume(tap, place, rows: np.ndarray) -> None:
 
 def seal(left: Left) -> None:
     """Cut the file behind its last good entry, then call it CRASHED. Raises OSError."""
+    size = HEADER + left.entries * ENTRY
     with left.path.open("r+b", buffering=0) as file:
-        file.truncate(HEADER + left.entries * ENTRY)
+        file.truncate(size)
         os.fsync(file.fileno())
         head = bytearray(file.read(HEADER))
+        entries = hashlib.sha256()
+        while data := file.read(1 << 20):
+            entries.update(data)
         header = np.frombuffer(head, journal_dtype, 1)[0]
-        header["entries"], header["state"], header["sealed_utc_ns"] = left.entries, CRASHED, time.time_ns()
+        header["entries"] = left.entries
+        if int(header["version"]) != VERSION:         # of its header only these words are where we know them
+            header["state"] = CRASHED
+            os.pwrite(file.fileno(), head, 0)
+            os.fsync(file.fileno())
+            return
+        before = digest_before(left.path.parent, _instance(header), left.epoch, int(header["number"]))
+        end_header(head, entries, CRASHED, before)
         os.pwrite(file.fileno(), head, 0)
         os.fsync(file.fileno())
+
+
+def _instance(header) -> str:
+    return bytes(header["instance"]).rstrip(b"\0").decode("utf-8", "replace")

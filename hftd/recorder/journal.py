@@ -15,6 +15,7 @@ the clock's calibration are entries too (streams SYMBOL and CLOCK), so a file ex
 
 import contextlib
 import errno
+import hashlib
 import json
 import mmap
 import os
@@ -39,7 +40,7 @@ from hftd.recorder.taps import ENTRY, entry_dtype
 from hftd.shm.segment import Part, schema_of
 
 MAGIC = 0x6C6E72756F6A6668  # "hfjournl"
-VERSION = 1
+VERSION = 2
 HEADER = 4096
 FILE_BYTES = 16 << 20
 """Size of a journal file while it is open: 209,663 entries."""
@@ -83,11 +84,18 @@ journal_dtype = layout("journal", HEADER, [
     ("number", "i8"),                             # of the file in its run
     ("created_utc_ns", "i8"),
     ("sealed_utc_ns", "i8"),
+    ("begun_crc", "i8"),                          # of the header, what changes while the file is open taken as 0
+    ("ended_crc", "i8"),                          # of the header, this word taken as 0; stored when it is sealed, before the state
+    ("digest", ("u1", (32,))),                    # SHA-256 of entries, `before` and header as begun; stored when it is sealed
+    ("before", ("u1", (32,))),                    # digest of the run's file before this one; zeros: the first, or that one was open
     ("clock", clock_dtype),                       # turns the records' ticks into UTC
     ("instance", ("u1", (32,))),
-    ("text", ("u1", (3912,))),                    # JSON: {"streams": {code: name}, "version": hftd's}
+    ("text", ("u1", (3832,))),                    # JSON: {"streams": {code: name}, "version": hftd's}
     ("told", "i8"),                               # entries whose log lines are written
 ])  # fmt: skip
+
+
+CHANGING = ("state", "entries", "sealed_utc_ns", "begun_crc", "ended_crc", "digest", "before", "told")
 
 
 class JournalError(HftdError):
@@ -97,6 +105,37 @@ class JournalError(HftdError):
 def stream_code(stream: Stream, index: int = 0) -> int:
     """Return the code that entries carry."""
     return int(stream) << 8 | index
+
+
+def without(head: bytes | bytearray | memoryview, *names: str) -> bytes:
+    """Return a header with some fields set to 0."""
+    copy = bytearray(head)
+    header = np.frombuffer(copy, journal_dtype, 1)[0]
+    for name in names:
+        header[name] = 0
+    return bytes(copy)
+
+
+def end_header(head: bytearray, entries: Any, state: int, before: bytes) -> None:
+    """Fill in what a header has once its file is done: counts are in it already. entries: a SHA-256 of all entries, taken further."""
+    header = np.frombuffer(head, journal_dtype, 1)[0]
+    header["before"] = np.frombuffer(before, np.uint8)
+    entries.update(before + without(head, *CHANGING))
+    header["digest"] = np.frombuffer(entries.digest(), np.uint8)
+    header["sealed_utc_ns"], header["state"] = time.time_ns(), state
+    header["ended_crc"] = zlib.crc32(without(head, "ended_crc"))
+
+
+def digest_before(directory: Path, instance: str, epoch: int, number: int) -> bytes:
+    """Return the digest of the file before number `number` of a run; zeros where there is none, or it is open still."""
+    head = b""
+    with contextlib.suppress(OSError), open(directory / file_name(instance, epoch, number - 1), "rb") as file:
+        head = file.read(HEADER)
+    if len(head) < HEADER:
+        return bytes(32)
+    header = np.frombuffer(head, journal_dtype, 1)[0]
+    known = int(header["magic"]) == MAGIC and int(header["version"]) == VERSION and int(header["state"]) != OPEN
+    return bytes(header["digest"]) if known else bytes(32)
 
 
 def file_name(instance: str, epoch: int, number: int) -> str:
@@ -119,6 +158,8 @@ class Writer:
     def __init__(self, directory: Path, instance: str, epoch: int, number: int, clock, names: dict[int, str],
                  size: int = FILE_BYTES):  # fmt: skip
         self.path = directory / file_name(instance, epoch, number)
+        self._before = lambda: digest_before(directory, instance, epoch, number)
+        self._sha, self._hashed = hashlib.sha256(), 0
         self.capacity = (size - HEADER) // ENTRY
         self._flushed = 0
         unborn = self.path.with_name(self.path.name + UNBORN)
@@ -160,8 +201,9 @@ class Writer:
             header["clock"][field] = int(clock[field])
         header["instance"][: len(instance)] = list(instance.encode())
         header["text"][: len(text)] = np.frombuffer(text, np.uint8)
-        header["state"] = OPEN
         header["magic"] = MAGIC
+        header["begun_crc"] = zlib.crc32(without(self.map[:HEADER], *CHANGING))
+        header["state"] = OPEN
 
     @property
     def count(self) -> int:
@@ -197,10 +239,22 @@ class Writer:
         """
         return max(os.fstat(self._handle).st_size - HEADER, 0) // ENTRY
 
+    def absorb(self) -> None:
+        """Take what is new into the digest: a little each time, so that sealing does not take it all at once."""
+        count = self.count
+        with memoryview(self.map) as view:
+            self._sha.update(view[HEADER + self._hashed * ENTRY : HEADER + count * ENTRY])
+        self._hashed = count
+
     def seal(self) -> None:
         """End the file: length, through to the disk, then state. The header stays mapped until the writer is dropped. Raises
         OSError; then the file is left OPEN."""
-        self.header["sealed_utc_ns"] = time.time_ns()
+        self.absorb()
+        head = bytearray(self.map[:HEADER])
+        end_header(head, self._sha, SEALED, self._before())
+        ended = np.frombuffer(head, journal_dtype, 1)[0]
+        for name in ("digest", "before", "sealed_utc_ns", "ended_crc"):
+            self.header[name] = ended[name]
         try:
             os.ftruncate(self._handle, HEADER + self.count * ENTRY)
             os.fsync(self._handle)
@@ -240,15 +294,34 @@ class Reader:
         self.state = STATES.get(int(self.header["state"]), "?")
         self.instance = bytes(self.header["instance"]).rstrip(b"\0").decode("utf-8", "replace")
         self.clock = self.header["clock"]
-        self.problem = ""
+        self.damage = self._damage()
+        self.problem = self.damage
         try:
             self.streams: dict[str, Any] = json.loads(bytes(self.header["text"]).rstrip(b"\0"))["streams"]
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             self.streams = {}
 
+    def _damage(self) -> str:
+        """Return what is wrong with the header, the file's length included, '' where nothing is."""
+        head, state = self._data[:HEADER], int(self.header["state"])
+        good = zlib.crc32(without(head, *CHANGING)) == int(self.header["begun_crc"])
+        if state != OPEN:
+            good = good and zlib.crc32(without(head, "ended_crc")) == int(self.header["ended_crc"])
+        if not good or state not in STATES:
+            return "header: checksum is wrong: its clock, names, counts or state may be, too"
+        beyond = len(self._data) - HEADER - int(self.header["entries"]) * ENTRY
+        return f"{beyond:,} bytes are behind the last entry" if state != OPEN and beyond > 0 else ""
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the entries the header counts, `before` and the header as begun: what a sealed file's must be."""
+        end = HEADER + int(self.header["entries"]) * ENTRY
+        made = hashlib.sha256(memoryview(self._data)[HEADER:end])
+        made.update(bytes(self.header["before"]) + without(self._data[:HEADER], *CHANGING))
+        return made.digest()
+
     def whole(self) -> int:
-        """Return how many entries are whole; `problem` says what is wrong with the next one, where it should be."""
-        self.problem = ""
+        """Return how many entries are whole; `problem` says what is wrong with the next one, where it should be, or with the header."""
+        self.problem = self.damage
         promised, room = int(self.header["entries"]), (len(self._data) - HEADER) // ENTRY
         rows, view = self.rows(room), memoryview(self._data)[HEADER:]
         checks, codes, numbers = rows["crc"].tolist(), rows["stream"].tolist(), rows["number"].tolist()

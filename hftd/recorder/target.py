@@ -89,6 +89,7 @@ class Target:
             self._forget()
             return
         self.writer.header["told"] = self.looked
+        self.writer.absorb()
         self.counters["journal_entries"] = self.writer.count
         self.counters["journal_bytes"] = HEADER + self.writer.count * ENTRY
 
