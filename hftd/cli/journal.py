@@ -7,7 +7,7 @@ from typing import Any
 
 def add(commands) -> None:
     """Add the command of this file."""
-    parser = commands.add_parser("journal", help="check journals: every entry, every header, and that no file was changed or taken out")
+    parser = commands.add_parser("journal", help="check that journals are as they were written, to the bit and the file")
     parser.add_argument("place", nargs="+", metavar="FILE|DIRECTORY", help="journal files, or directories of them (daemon.log_dir)")
     parser.add_argument("--json", action="store_true", help="every file with its digest and its entries by kind, as JSON")
     parser.set_defaults(run=journal)

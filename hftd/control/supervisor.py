@@ -115,7 +115,7 @@ def sign_lock(handle: int) -> None:
 
 
 def reclaim(instance: str) -> list[str]:
-    """Remove the segments that a crashed instance left behind, and return their names; what its rings still hold is journaled first.
+    """Remove the segments that a crashed instance left behind, and return their names. What its rings hold is journaled first.
 
     The caller holds the lock; but a lock lies in a run directory, and a daemon started elsewhere may have another one. Raises
     StartError where the daemon that made them runs.

@@ -117,7 +117,7 @@ def without(head: bytes | bytearray | memoryview, *names: str) -> bytes:
 
 
 def end_header(head: bytearray, entries: Any, state: int, before: bytes) -> None:
-    """Fill in what a header has once its file is done: counts are in it already. entries: a SHA-256 of all entries, taken further."""
+    """Fill in what a header has once its file is done: counts are in it already. entries: their SHA-256, taken further."""
     header = np.frombuffer(head, journal_dtype, 1)[0]
     header["before"] = np.frombuffer(before, np.uint8)
     entries.update(before + without(head, *CHANGING))
@@ -235,7 +235,7 @@ class Writer:
     def kept(self) -> int:
         """Return how many entries have room in the file as it is: fewer than `capacity` where somebody cut it.
 
-        Behind its end the map must not be touched any more, the header's page included where that is gone: it would end the process.
+        Behind its end the map must not be touched any more, not the header's page either where that is gone: the process would end.
         """
         return max(os.fstat(self._handle).st_size - HEADER, 0) // ENTRY
 
@@ -320,7 +320,7 @@ class Reader:
         return made.digest()
 
     def whole(self) -> int:
-        """Return how many entries are whole; `problem` says what is wrong with the next one, where it should be, or with the header."""
+        """Return how many entries are whole; `problem` says what is wrong with the next one, or with the header."""
         self.problem = self.damage
         promised, room = int(self.header["entries"]), (len(self._data) - HEADER) // ENTRY
         rows, view = self.rows(room), memoryview(self._data)[HEADER:]

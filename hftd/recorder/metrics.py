@@ -47,7 +47,7 @@ class Endpoint:
 
     def poll(self, now_ns: int) -> None:
         """Take new clients, read requests, write answers: whatever is possible without waiting."""
-        with contextlib.suppress(OSError):            # nobody there, gone again, or no descriptor left: no reason to end the recorder
+        with contextlib.suppress(OSError):            # nobody there, gone again, no descriptor left: no reason to end
             while len(self._clients) < CLIENTS:
                 client, _ = self._socket.accept()
                 client.setblocking(False)

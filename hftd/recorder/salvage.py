@@ -3,12 +3,13 @@
     rings of the dead daemon ──(read only)──▶ its open journal, and further files of the same run where that is full
 
 Each process killed at once (`kill -9` of all, the kernel short of memory) takes with it what the recorder had not read yet; but
-the rings outlive it. Whoever takes the memory away (`hftd start`, `hftd clean`) comes here first. What was taken already is found as
-a recorder that is started anew finds it (`crashed.resume`, on copies: nothing is written to the memory), so being killed here, too,
-loses nothing and writes nothing twice. What was overwritten in the ring is counted. The files stay OPEN: the next recorder seals
+the rings outlive it. Whoever takes the memory away (`hftd start`, `hftd clean`) comes here first. What was taken already is found
+as a recorder that is started anew finds it (`crashed.resume`, on copies: nothing is written to the memory), so being killed here,
+too, loses nothing and writes nothing twice. What was overwritten in the ring is counted. The files stay OPEN: the next recorder seals
 them, and tells of entries that have no line in the log.
 """
 
+import contextlib
 import os
 import zlib
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import numpy as np
 
 from hftd.control.config import Config, log_dir
 from hftd.core import clock as clocks
+from hftd.core.agent import alive
 from hftd.errors import HftdError
 from hftd.msg.records import INSTRUMENT_ANNOUNCED, SEQ_OFFSET, SLOT
 from hftd.recorder import crashed
@@ -38,7 +40,8 @@ class Salvaged:
     paths: list[Path] = field(default_factory=list)
 
     def __str__(self) -> str:
-        text = f"{self.entries:,} records were still in its rings, and are in {', '.join(map(str, self.paths))}" if self.entries else ""
+        where = ", ".join(map(str, self.paths))
+        text = f"{self.entries:,} records were still in its rings, and are in {where}" if self.entries else ""
         lost = f"{self.lost:,} records were overwritten before anybody read them" if self.lost else ""
         return "; ".join(part for part in (text, lost) if part)
 
@@ -55,13 +58,14 @@ def told(instance: str) -> str:
 def salvage(instance: str) -> Salvaged:
     """Put what a dead daemon's rings still hold into its journal. The caller is about to remove the instance's shared memory.
 
-    Does nothing where a process has that memory mapped, and where no journal was kept. Raises SegmentError where the memory is not
-    whole or another version's, ConfigError, JournalError and OSError where the journal cannot be written.
+    Does nothing where a process of that daemon lives (who only looks at its memory is none), and where no journal was kept. Raises
+    SegmentError where the memory is not whole or another version's, ConfigError, JournalError and OSError where the journal cannot
+    be written.
     """
     found = Salvaged()
-    if set(segment.users(segment.full_name(instance, "control"))) - {os.getpid()}:
-        return found
     config, memory = shared.attach(instance, stale_ok=True)
+    if _living(instance, config, memory):
+        return found
     epoch = int(memory["control"]["run"][0]["epoch"])
     if not config.recorder.journal or not epoch:
         return found
@@ -76,6 +80,17 @@ def salvage(instance: str) -> Salvaged:
     while len(new):
         new = new[_further(config, memory, directory, epoch, new, found) :]
     return found
+
+
+def _living(instance: str, config: Config, memory) -> bool:
+    """Tell whether the supervisor or an agent lives: a number that another program has by now is none."""
+    marks = memory["control"]["marks"]
+    pids = {int(marks[shared.mark_of(role, index)]["pid"]) for role, index, _ in shared.agents(config)} - {0, os.getpid()}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if alive(pid) and Path(f"/proc/{pid}/comm").read_text().startswith("hftd"):
+                return True
+    return bool(segment.holder(segment.full_name(instance, "control")))
 
 
 def _taken(memory, at: int, name: str, code: int, rows: np.ndarray, found: Salvaged) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Whether journals are as they were written: every entry, every header, and that no file of a run was changed, exchanged or taken out.
+"""Whether journals are as they were written: each entry and header, and that no file of a run was changed, exchanged or taken out.
 
     file 1 ──digest──▶ `before` of file 2 ──digest──▶ `before` of file 3 …      each digest is over the file's own `before`, too
 
-A checksum finds damage to an entry; a digest finds an entry that was exchanged with its checksum; the chain finds a whole file. Who
-can write all files of a run can make them anew from the one he changed: keep the last digest somewhere else (`hftd journal` prints it).
+A checksum finds damage to an entry; a digest finds an entry that was exchanged with its checksum; the chain finds a whole file.
+Who can write all files of a run can make them anew from the one he changed: keep the last digest elsewhere (`hftd journal` says it).
 """
 
 from collections import Counter, defaultdict

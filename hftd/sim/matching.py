@@ -11,7 +11,8 @@ and said here: a replace whose details are wrong, or whose total is executed alr
 not use up the new number; a replace in a halted symbol is rejected and the original stays; a post-only order that would take is
 accepted and canceled at once (reason F); an immediate-or-cancel order's rest is canceled with reason I; a market order is
 immediate-or-cancel whatever its time in force; a Mass Cancel is for orders entered with the firm it names (blank: with none, the
-account's default), and for S among its options every kind of sale, with a side we do not know it is ignored. Two orders of one account do trade with each other: counted, not prevented.
+account's default), its side S means every kind of sale, and with a side we do not know it is ignored. Two orders of one account do
+trade with each other: counted, not prevented.
 """
 
 from hftd.core.jit import hot, leaf
@@ -329,7 +330,7 @@ def cut_down(x, index, total, reason):
 
 @leaf
 def element(at, size, tag, width):
-    """Return the address of the value of the last element `tag`, of `width` bytes, in the appendage of `size` bytes at `at`; 0: none.
+    """Return the address of the last value of element `tag`, `width` bytes, in the appendage of `size` bytes at `at`; 0: none.
 
     Elements we do not know are skipped by their length.
     """

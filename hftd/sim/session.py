@@ -70,7 +70,7 @@ def lose(x, a, why):
 
 @hot
 def mass_cancel(x, a, at, size):
-    """C: Mass Cancel: a firm's open orders, in one symbol or all, of one side or both; the response follows the Canceled messages."""
+    """C: Mass Cancel: a firm's open orders, in one symbol or all, of one side or both; the response follows the Canceled ones."""
     account = row(span(x.accounts), a, account_dtype)
     message = record_at(at, ouch.in_mass_cancel_dtype)
     user_ref = swap32(message.user_ref_num)

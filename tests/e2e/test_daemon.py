@@ -1,5 +1,6 @@
 """The daemon's life against an exchange that runs apart: start, look, stop, and the supervisor's death."""
 
+import gc
 import json
 import os
 import signal
@@ -8,6 +9,8 @@ import sys
 
 import pytest
 
+from hftd.core.agent import alive
+from hftd.shm import map as shared
 from hftd.shm import segment
 from hftd.sim.options import SYNTHETIC_SYMBOLS
 from tests.support.daemon import Exchange, hftd, name_of, nothing_left, pids_of, running, until, write_config
@@ -99,6 +102,35 @@ def test_killed_supervisor_takes_orders_processes_and_memory_with_it(tmp_path, e
         until(lambda: nothing_left(name, [supervisor, *pids]), 20, "the children to cancel and go")
     ledger = exchange.end()
     assert ledger["open_orders"] == 0
+
+
+def test_killed_as_a_whole_its_rings_are_in_the_journal_before_the_memory_goes(tmp_path, exchange):
+    """kill -9 of every process, the recorder far behind: `clean` removes the memory, and each record of the rings is journaled."""
+    with running(tmp_path, exchange, SYMBOLS) as (name, _):
+        until(lambda: trading(name), 30, "orders")
+        pids = [int((tmp_path / name / "pid").read_text()), *pids_of(name)]
+        recorder = next(row["pid"] for row in status(name)["agents"] if row["agent"] == "recorder")
+        def unread(ring):
+            return int(ring["tail"]) - int(ring["consumers"][shared.PLACE_RECORDER]["head"])
+
+        _, memory = shared.attach(name)
+        os.kill(recorder, signal.SIGSTOP)
+        report = memory["ring.report"]["control"][0]
+        until(lambda: unread(report) > 20, 30, "unread reports")
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not any(alive(pid) for pid in pids), 10, "all to be dead")
+        tails = {kind: int(memory[f"ring.{kind.lower()}"]["control"][0]["tail"]) for kind in ("ORDER", "REPORT", "DENY")}
+        assert min(int(memory[f"ring.{kind.lower()}"]["control"][0]["capacity"]) - tail for kind, tail in tails.items()) > 0
+        memory = report = None
+        gc.collect()
+        cleaned = hftd("clean")
+        assert cleaned.returncode == 0 and f"a dead {name!r} left shared memory behind: " in cleaned.stderr
+        assert "records were still in its rings" in cleaned.stderr and segment.existing(name) == []
+    checked = hftd("journal", "--json", str(tmp_path / "log"))
+    files = json.loads(checked.stdout)["files"]
+    assert checked.returncode == 0 and {kind: sum(file["streams"].get(kind, 0) for file in files) for kind in tails} == tails
+    exchange.end()
 
 
 def test_stop_with_a_gateway_that_hangs_says_so_and_ends_the_others_in_order(tmp_path, exchange):

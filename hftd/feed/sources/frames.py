@@ -158,7 +158,7 @@ def number16(capture, at):
 
 @leaf
 def nanoseconds(interface, high, low):
-    """Return an interface's stamp, of two halves, as nanoseconds UTC. Its 64 bits are unsigned: 10 ** -10 s needs the highest today."""
+    """Return an interface's stamp, of two halves, as nanoseconds UTC. Its 64 bits are unsigned: units of 10 ** -10 s need all."""
     units, half = (high << 32) | low, (high << 31) | (low >> 1)
     if interface.shift > 0:
         part, shift = units & ((1 << interface.shift) - 1), interface.shift

@@ -1,4 +1,4 @@
-"""A journal proves what it says: whatever bit is turned, entry exchanged, file changed or taken out is found, and by whom it is said."""
+"""A journal proves what it says: a turned bit, an exchanged entry, a file that was changed or taken out is found, and said."""
 
 import json
 import zlib

@@ -317,7 +317,8 @@ def test_the_metrics_text_is_as_its_format_wants(tmp_path):
             assert name not in done, f"{name}: lines of other metrics are between its own"
             done.add(current)
             current = name
-    assert {r'{agent="strategy.a\""}', r'{agent="strategy.b\\\n"}'} <= {labels for full, labels in series if full == "hftd_agent_up"}
+    up = {labels for full, labels in series if full == "hftd_agent_up"}
+    assert {r'{agent="strategy.a\""}', r'{agent="strategy.b\\\n"}'} <= up
     assert {"hftd_latency_ns_sum", "hftd_latency_ns_count"} <= {full for full, _ in series}
     booth.agent.supervisor = os.getpid()
     booth.agent.close()

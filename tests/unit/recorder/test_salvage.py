@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from hftd.control.supervisor import reclaim
-from hftd.msg.enums import ExecType
+from hftd.msg.enums import ExecType, Role
 from hftd.recorder import salvage as salvaging
 from hftd.recorder.journal import HEADER, Stream, Writer, read_journal
 from hftd.recorder.salvage import salvage, told
 from hftd.recorder.taps import ENTRY
 from hftd.shm import segment
+from hftd.shm.map import mark_of
+from tests.support.data import ROOT
 from tests.support.recorder_booth import Booth
 from tests.support.risk_desk import Desk
 from tests.support.stepped import calls, different
@@ -91,9 +93,8 @@ def test_what_was_overwritten_in_the_ring_is_counted(left):
     assert f"{found.lost} records were overwritten" in str(found)
 
 
-def test_killed_while_it_salvages(left, monkeypatch):
+def test_killed_while_it_salvages(left):
     """At any system call: the next one goes on, and no report is missing or twice."""
-    monkeypatch.setattr(segment, "users", lambda name: [])  # it runs in a child here, and this process has the memory mapped
     publish(left.desk, 37)
     directory, instance = left.agent.directory, left.desk.config.daemon.name
     found = different(calls(lambda: salvage(instance), directory))
@@ -104,17 +105,18 @@ def test_killed_while_it_salvages(left, monkeypatch):
         assert reports(directory) == list(range(1, 43))
 
 
-def test_a_daemon_that_lives_is_left_alone(left):
-    """Somebody has the memory mapped: nothing is written, whoever made it."""
+@pytest.mark.parametrize(("called", "entries"), [("hftd:gateway", 0), ("editor", 2)])
+def test_a_daemon_that_lives_is_left_alone(left, called, entries):
+    """Its supervisor is gone, an agent lives and may still write: nothing is taken. Another program with its number is none."""
     publish(left.desk, 2)
-    name = segment.full_name(left.desk.config.daemon.name, "control")
-    code = (f"import mmap, sys; f = open('/dev/shm{name}', 'r+b'); m = mmap.mmap(f.fileno(), 0)\n"
-            "print('mapped', flush=True); sys.stdin.read()")  # fmt: skip
+    code = (f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom hftd.core.libc import set_name\n"
+            f"set_name({called!r}); print('called', flush=True); sys.stdin.read()")  # fmt: skip
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"mapped\n"
-        assert salvage(left.desk.config.daemon.name).entries == 0
+        assert other.stdout.readline() == b"called\n"
+        left.desk.memory["control"]["marks"][mark_of(Role.GATEWAY)]["pid"] = other.pid
+        assert salvage(left.desk.config.daemon.name).entries == entries
         other.stdin.close()
-    assert salvage(left.desk.config.daemon.name).entries == 2
+    assert salvage(left.desk.config.daemon.name).entries == 2 - entries
 
 
 def test_no_journal_was_wanted(tmp_path):

@@ -1,4 +1,4 @@
-"""What the simulated exchange can be asked for: numbers that make no sense are refused with the option's name, before anything opens."""
+"""What the simulated exchange can be asked for: numbers that make no sense are refused by name, before anything opens."""
 
 import math
 
