@@ -2,11 +2,11 @@
 
     rings of the dead daemon ──(read only)──▶ its open journal, and further files of the same run where that is full
 
-Each process killed at once (`kill -9` of all, the kernel short of memory) takes with it what the recorder had not read yet; but
-the rings outlive it. Whoever takes the memory away (`hftd start`, `hftd clean`) comes here first. What was taken already is found
+All processes killed at once (`kill -9`, the kernel short of memory) take with them what the recorder had not read yet; but the
+rings outlive them. Whoever takes the memory away (`hftd start`, `hftd clean`) comes here first. What was taken already is found
 as a recorder that is started anew finds it (`crashed.resume`, on copies: nothing is written to the memory), so being killed here,
-too, loses nothing and writes nothing twice. What was overwritten in the ring is counted. The files stay OPEN: the next recorder seals
-them, and tells of entries that have no line in the log.
+too, loses nothing and writes nothing twice. What was overwritten in the ring is counted. The files stay OPEN: the next recorder
+seals them, and tells of entries that have no line in the log.
 """
 
 import contextlib

@@ -3,7 +3,7 @@
     file 1 ──digest──▶ `before` of file 2 ──digest──▶ `before` of file 3 …      each digest is over the file's own `before`, too
 
 A checksum finds damage to an entry; a digest finds an entry that was exchanged with its checksum; the chain finds a whole file.
-Who can write all files of a run can make them anew from the one he changed: keep the last digest elsewhere (`hftd journal` says it).
+Who can write all files of a run can make them anew from the one he changed: keep the last digest elsewhere (`hftd journal` has it).
 """
 
 from collections import Counter, defaultdict
