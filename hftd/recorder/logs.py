@@ -149,8 +149,10 @@ class RotatingFile:
             return 0
         data = b"".join(self._pending)
         self._pending.clear()
-        if self._length + len(data) > self.size and self._length:
-            self._rotate()
+        if self._full(data):
+            self.sync()                           # somebody else may have rotated or emptied it since
+            if self._full(data):
+                self._rotate()
         if self._handle < 0:
             self._open()
         done = 0
@@ -197,8 +199,10 @@ class RotatingFile:
             os.close(self._handle)
             self._handle = -1
 
+    def _full(self, data: bytes) -> bool:
+        return self._length > 0 and self._length + len(data) > self.size
+
     def _rotate(self) -> None:
-        self.sync()
         if self._handle >= 0:
             os.close(self._handle)
         try:

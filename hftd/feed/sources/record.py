@@ -12,6 +12,7 @@ where the first is refused. Which of them each datagram got is counted. The file
 gets it: fragments are already whole, and the headers are made anew (`receive.py`).
 """
 
+import contextlib
 import os
 import queue
 import select
@@ -122,6 +123,7 @@ class Recording:
         self.sockets: list[socket.socket] = []
         self.stamps = "without the kernel's receive stamps"
         self._file = None
+        self._failed: OSError | None = None
         try:
             for host, port in lines:
                 made = line_socket(f"{host}:{port}", interface, receive_buffer, "--line")
@@ -129,7 +131,10 @@ class Recording:
                 self._ask_for_stamps(made)
             try:
                 self._file = open(self.path, "xb", buffering=0)  # noqa: SIM115 - closed in run
-                self._file.write(head)
+                self._put(head)
+                if self._failed is not None:
+                    self.path.unlink()
+                    raise self._failed
             except FileExistsError:
                 raise RecordError(f"{path}: exists already; choose another name, or remove it") from None
             except OSError as error:
@@ -183,7 +188,6 @@ class Recording:
         handle["out"], handle["out_end"] = self._base, self._base      # no room: the first call only compiles
         record_lines(handle)
         handle["out_end"] = self._base + BUFFER_BYTES
-        self._failed: OSError | None = None
         self.waits = 0
 
     # ------------------------------------------------------------ running
@@ -255,15 +259,25 @@ class Recording:
         """The writer thread: put full buffers into the file, and free them."""
         while (item := self._full.get()) is not None:
             index, held = item
-            view = memoryview(self._buffers[index])[:held]
             try:
-                while len(view) and self._failed is None:
-                    view = view[self._file.write(view) :]
-            except OSError as error:
-                self._failed = error
+                if self._failed is None:
+                    self._put(memoryview(self._buffers[index])[:held])
             finally:
-                view.release()
                 self._free.put(index)
+
+    def _put(self, data: memoryview | bytes) -> None:
+        """Append whole blocks to the file. Where it takes no more of them, the part of one is cut off again, and `_failed` says why."""
+        done = 0
+        try:
+            while done < len(data):
+                done += self._file.write(data[done:])
+        except OSError as error:
+            self._failed = error
+            at = 0
+            while at < done and (after := at + struct.unpack_from("=I", data, at + 4)[0]) <= done:
+                at = after
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._file.tell() - (done - at))
 
     def _cut(self, room: int) -> None:
         """Keep only the blocks of the buffer that fit `room` bytes, and take the others back out of the counts."""
@@ -291,11 +305,8 @@ class Recording:
                 pass
             received = int(line["packets"]) + int(line["drops"])
             made += statistics_of(which, int(line["first_ns"]), int(line["last_ns"]), received, int(line["drops"]))
-        try:
-            self._file.write(made)
-            self.written += len(made)
-        except OSError as error:
-            self._failed = error
+        self._put(made)
+        self.written += len(made)
 
     def close(self) -> None:
         """Leave the groups and close the file."""

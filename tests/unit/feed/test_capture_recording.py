@@ -2,10 +2,12 @@
 
 import os
 import random
+import resource
 import socket
 import struct
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -122,6 +124,47 @@ def test_the_file_never_grows_beyond_its_limit_and_stays_whole(tmp_path, most):
     assert len(payloads) == facts["packets"] and sum(map(len, payloads)) == facts["lines"][0]["bytes"]
     assert payloads == [number.to_bytes(4, "big") * (number % 100) for number in range(len(payloads))]
     assert path.stat().st_size > most - 10_000        # and what fits is there
+
+
+@contextmanager
+def files_of_at_most(size: int):
+    """Let no file of this process grow beyond a size: writes are cut short there, then refused, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("room", [1000, 2501, 30_000])
+def test_a_full_disk_ends_the_recording_at_a_whole_block(tmp_path, room):
+    """Half a packet was left at its end: whoever read the file was told that it is cut short."""
+    port, path = free_port(), tmp_path / "full.pcapng"
+
+    def send():
+        with udp() as out:
+            for _ in range(100):
+                out.sendto(bytes(700), ("127.0.0.1", port))
+
+    with files_of_at_most(room), pytest.raises(RecordError, match=r"full\.pcapng: .*; the recording ends there"):
+        recorded(path, [port], send)
+    found = blocks(path)
+    assert room - 800 < path.stat().st_size <= room and found[0][0] == 0x0A0D0D0A
+    CaptureFile(path)
+
+
+def test_no_room_for_the_head_or_the_statistics(tmp_path):
+    """No file that is none stays; and that the statistics are missing is said."""
+    path = tmp_path / "x.pcapng"
+    with files_of_at_most(100), pytest.raises(RecordError, match="you may write"):
+        Recording(path, [("127.0.0.1", free_port())], "127.0.0.1")
+    assert not path.exists()
+    recording = Recording(path, [("127.0.0.1", free_port())], "127.0.0.1")
+    whole = path.stat().st_size
+    with files_of_at_most(whole + 40), pytest.raises(RecordError, match="the recording ends there"):
+        recording.run(seconds=0.05)
+    assert path.stat().st_size == whole and [kind for kind, _ in blocks(path)] == [0x0A0D0D0A, 1]
 
 
 def test_stamps_are_taken_from_the_card_then_the_kernel_then_the_clock():

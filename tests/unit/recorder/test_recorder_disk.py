@@ -192,6 +192,22 @@ def test_a_log_that_is_emptied_and_a_full_disk(tmp_path):
     assert [json.loads(line)["number"] for line in file.path.read_text().splitlines()] == [9, 11, 12, 13, 14, 15]
 
 
+def test_two_daemons_with_one_log_rotate_it_once(tmp_path):
+    """Who finds it rotated by the other goes on in the new one: the second turn would push a nearly empty file into the old ones."""
+    files = [RotatingFile(tmp_path / "x.jsonl", size=1000) for _ in range(2)]
+    for number in range(40):
+        for file in files:
+            file.write(f'{{"number": {number}, "pad": "{"x" * 40}"}}')
+            file.flush()
+        if number % 4 == 3:
+            for file in files:
+                file.sync()
+    for file in files:
+        file.close()
+    old = sorted(tmp_path.glob("x.jsonl.*"))
+    assert len(old) >= 3 and min(path.stat().st_size for path in old) > 900
+
+
 def test_a_disk_that_fails(booth, monkeypatch):
     """EIO for whoever wants to see something through to it: counted, said once, and nobody dies of it."""
     def fails(handle):
