@@ -275,6 +275,12 @@ class Logs:
             return
         self._write(level, at, agent, event, facts)
 
+    def each_second(self) -> None:
+        """Say what was held back in the second that is over, though no line comes after it."""
+        second = time.time_ns() // 1_000_000_000
+        if second != self._second:
+            self._release(second)
+
     def _release(self, second: int) -> None:
         for (agent, kind), seen in self._bursts.items():
             if seen > BURST:
@@ -299,6 +305,13 @@ class Logs:
         agent = self.names.get(int(record["role"]), str(int(record["role"])))
         self.coded(int(record["code"]), agent, [int(record[name]) for name in "abcd"], utc_ns)
 
+    def put(self, words: Callable[[], None], what: str, raw: bytes) -> None:
+        """Have a record put into words; one that cannot be (a code that is none) is a line of bytes: it may not end us."""
+        try:
+            words()
+        except (ArithmeticError, LookupError, ValueError) as error:
+            self.say("error", "recorder", "a record cannot be put into words", what=what, why=repr(error), record=raw.hex())
+
     def coded(self, code: int, agent: str, values: list[int], utc_ns: int, **more: Any) -> None:
         """Write the sentence of a LogCode with its integers."""
         level, name, sentence, facts = told(code, values, self.symbols)
@@ -314,7 +327,8 @@ class Logs:
         kind = int(record["exec_type"])
         try:
             exec_type = ExecType(kind)
-        except ValueError:
+            words = WORDS_OF_EXEC[exec_type]
+        except (ValueError, KeyError):
             self.say("warning", "gateway", f"unknown report type {kind}", utc_ns)
             return
         level = LEVEL_OF_EXEC.get(exec_type, "debug")
@@ -333,7 +347,7 @@ class Logs:
         elif exec_type == ExecType.REJECTED:
             facts["reason"] = int(record["venue_id"])
         agent = "risk" if denied else "gateway"
-        self.say(level, agent, f"order {WORDS_OF_EXEC[exec_type]}", utc_ns, kind=kind_of(exec_type, facts.get("reason")), **facts)
+        self.say(level, agent, f"order {words}", utc_ns, kind=kind_of(exec_type, facts.get("reason")), **facts)
 
 
 def kind_of(exec_type: ExecType, reason: Any = None) -> str:

@@ -22,12 +22,12 @@ from hftd.core import clock as clocks
 from hftd.core.agent import Agent, alive
 from hftd.core.idle import PARK, set_idle
 from hftd.core.memory import records, set_span
-from hftd.msg.enums import AgentState, ExecType, Reason, Role
+from hftd.msg.enums import AgentState, Reason, Role
 from hftd.msg.records import INSTRUMENT_ANNOUNCED, log_dtype, report_dtype
 from hftd.recorder import crashed, loop
 from hftd.recorder.causes import Causes
 from hftd.recorder.journal import Stream, stream_code
-from hftd.recorder.logs import Logs, RotatingFile
+from hftd.recorder.logs import LEVEL_OF_EXEC, WORDS_OF_EXEC, Logs, RotatingFile
 from hftd.recorder.loop import recorder_agent_dtype
 from hftd.recorder.metrics import Endpoint
 from hftd.recorder.taps import crc_tables, entry_dtype
@@ -51,8 +51,8 @@ JOURNAL_S = 0.001
 GRACE_S = 10.0
 """After the stop's own time-out, and without a supervisor: what still runs is ended."""
 
-TOLD = (ExecType.FILL, ExecType.REJECTED, ExecType.DENIED, ExecType.CANCEL_REJECTED, ExecType.REPLACE_REJECTED, ExecType.BROKEN,
-        ExecType.UNKNOWN)  # fmt: skip
+QUIET = [int(kind) for kind in WORDS_OF_EXEC if kind not in LEVEL_OF_EXEC]
+"""Reports whose lines are at level `debug`."""
 
 
 class RecorderAgent(Agent):
@@ -183,20 +183,25 @@ class RecorderAgent(Agent):
         wanted = kinds == Stream.LOG
         reports = np.flatnonzero((kinds == Stream.REPORT) | (kinds == Stream.DENY))
         if len(reports):
-            told = TOLD if self.logs.level > 10 else tuple(ExecType)
+            quiet = QUIET if self.logs.level > 10 else ()
             types = new["record"][reports, report_dtype.fields["exec_type"][1]]
-            wanted[reports] = np.isin(types, [int(kind) for kind in told])
+            wanted[reports] = ~np.isin(types, quiet)  # a type that there is not is told, too
         chosen = np.flatnonzero(wanted)
         self.logs.held += max(len(chosen) - LINES_MAX, 0)
         clock = clocks.snapshot(self.clock)
         for at in chosen[:LINES_MAX]:
             body = new["record"][at].tobytes()
-            if kinds[at] == Stream.LOG:
-                record = np.frombuffer(body, log_dtype)[0]
-                self.logs.log_record(record, utc_of(clock, int(record["ts"])))
-            else:
-                record = np.frombuffer(body, report_dtype)[0]
-                self.logs.report(record, utc_of(clock, int(record["ts_recv"])), bool(kinds[at] == Stream.DENY))
+            stream = Stream(int(kinds[at]))
+            self.logs.put(lambda body=body, stream=stream: self._word(clock, body, stream), stream.name, body)
+
+    def _word(self, clock, body: bytes, stream: Stream) -> None:
+        """Write the line of one record."""
+        if stream == Stream.LOG:
+            record = np.frombuffer(body, log_dtype)[0]
+            self.logs.log_record(record, utc_of(clock, int(record["ts"])))
+        else:
+            record = np.frombuffer(body, report_dtype)[0]
+            self.logs.report(record, utc_of(clock, int(record["ts_recv"])), stream == Stream.DENY)
 
     def symbol(self, instrument: int) -> str:
         """Return an instrument's symbol, or its number where it has none yet."""
@@ -230,8 +235,10 @@ class RecorderAgent(Agent):
             self._errors_seen[at] = count
             row = errors[at]
             agent = self.names.get(at // ROWS, str(at // ROWS))
-            self.logs.counted(int(row["code"]), agent, int(row["a"]), int(row["b"]), utc_of(clock, int(row["last"])),
-                              times=count - before, total=count)  # fmt: skip
+            values = {name: int(row[name]) for name in ("code", "a", "b", "last")}
+            self.logs.put(lambda agent=agent, of=values, count=count, before=before: self.logs.counted(
+                of["code"], agent, of["a"], of["b"], utc_of(clock, of["last"]), times=count - before, total=count
+            ), "ERROR", str(values).encode())  # fmt: skip
 
     def _tell_states(self) -> None:
         """Write a line when an agent's state changes."""
@@ -243,7 +250,8 @@ class RecorderAgent(Agent):
             if state != self._states.get(at, 0):
                 self._states[at] = state
                 level = "error" if state == AgentState.FAILED else "warning" if state == AgentState.DEGRADED else "info"
-                self.logs.say(level, name, f"agent is {AgentState(state).name}", pid=int(marks[at]["pid"]),
+                known = {int(one): one.name for one in AgentState}
+                self.logs.say(level, name, f"agent is {known.get(state, state)}", pid=int(marks[at]["pid"]),
                               starts=int(marks[at]["starts"]), core=int(marks[at]["core"]))  # fmt: skip
 
     def _measure_lag(self) -> None:
@@ -274,6 +282,7 @@ class RecorderAgent(Agent):
         if now_ns >= self._next_clock:
             self._next_clock = now_ns + CLOCK_NS
             self.target.append(stream_code(Stream.CLOCK), 0, self._clock_bytes())
+        self.logs.each_second()
         self._timed(self._save_ledger)
         self._timed(self.logs.file.sync)
 

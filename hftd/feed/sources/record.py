@@ -266,7 +266,7 @@ class Recording:
                 self._free.put(index)
 
     def _put(self, data: memoryview | bytes) -> None:
-        """Append whole blocks to the file. Where it takes no more of them, the part of one is cut off again, and `_failed` says why."""
+        """Append whole blocks to the file. Where it takes no more, the part of one is cut off again, and `_failed` says why."""
         done = 0
         try:
             while done < len(data):

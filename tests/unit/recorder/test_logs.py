@@ -176,3 +176,15 @@ def test_a_disk_that_does_not_take_it_is_counted(tmp_path):
     (tmp_path / "missing").mkdir()
     file.write("b")
     assert file.flush() == 1
+
+
+def test_what_was_held_back_is_said_though_nothing_comes_after(log, monkeypatch):
+    """A flood that ends with the day: the line was written with the next one, hours later or never."""
+    monkeypatch.setattr(logs.time, "time_ns", lambda: 5_000_000_000)
+    for _ in range(BURST + 7):
+        log.say("warning", "feed", "too much")
+    log.each_second()
+    assert len(log.read()) == BURST
+    monkeypatch.setattr(logs.time, "time_ns", lambda: 6_000_000_000)
+    log.each_second()
+    assert log.read()[-1]["count"] == 7 and len(log.read()) == BURST + 1

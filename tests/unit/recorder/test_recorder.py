@@ -290,6 +290,37 @@ def test_metrics_are_served_and_nothing_else(tmp_path):
         booth.agent.close()
 
 
+def test_records_that_cannot_be_put_into_words_end_nothing(tmp_path):
+    """Any integers, in any record that is told: a line of bytes at worst. The recorder died of it, and its successors too."""
+    booth = Booth(Desk(tmp_path, recorder={"level": "debug"}, rings={"log": 1024, "report": 1024}))
+    desk, rng = booth.desk, np.random.default_rng(5)
+    odd = [0, -1, 1, 7, 40, 255, 1 << 31, (1 << 63) - 1, -(1 << 63)]
+    for kind in (*ExecType, 77, 255):
+        desk.report(kind, int(rng.choice(odd)), px=int(rng.choice(odd)), venue_id=int(rng.choice(odd)), instrument=3)
+        desk.step()
+    logged = 0
+    for code in (*LogCode, 200):
+        for value in odd:
+            desk.agent.log(code, value, *(int(one) for one in rng.choice(odd, 3)))
+            logged += 1
+    errors = desk.memory["control"]["errors"]
+    for at, code in enumerate((int(LogCode.PLACED), int(LogCode.KILL), 999)):
+        errors[at]["code"], errors[at]["a"], errors[at]["b"], errors[at]["last"] = code, odd[-1], odd[-2], odd[-2]
+        errors[at]["count"] = 1
+    desk.memory["control"]["marks"][int(Role.FEED)]["state"] = 99
+    booth.agent.logs._bursts.clear()
+    for _ in range(30):
+        booth.turn()
+    booth.agent._next_errors = 0
+    booth.turn()
+    unsaid = [line for line in booth.lines() if line["event"] == "a record cannot be put into words"]
+    assert {"LOG", "ERROR"} <= {line["what"] for line in unsaid} and all(line["record"] for line in unsaid)
+    assert "agent is 99" in booth.events() and "unknown report type 77" in booth.events()
+    assert booth.count("journal_entries") > logged + len(ExecType)
+    booth.agent.supervisor = os.getpid()
+    booth.agent.close()
+
+
 def test_the_metrics_text_is_as_its_format_wants(tmp_path):
     """Every line, judged by the format's own rules: all lines of a metric together, its type before them, each series once, labels
     escaped (a strategy without a name is called as its file)."""

@@ -193,7 +193,7 @@ def test_a_log_that_is_emptied_and_a_full_disk(tmp_path):
 
 
 def test_two_daemons_with_one_log_rotate_it_once(tmp_path):
-    """Who finds it rotated by the other goes on in the new one: the second turn would push a nearly empty file into the old ones."""
+    """Who finds it rotated by the other goes on in the new one: a second turn would push a nearly empty file into the old ones."""
     files = [RotatingFile(tmp_path / "x.jsonl", size=1000) for _ in range(2)]
     for number in range(40):
         for file in files:
