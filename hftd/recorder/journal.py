@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from hftd import __version__
 from hftd.core.clock import clock_dtype
 from hftd.core.files import sync_directory
 from hftd.core.layout import layout, offset_of
@@ -90,7 +91,7 @@ journal_dtype = layout("journal", HEADER, [
     ("before", ("u1", (32,))),                    # digest of the run's file before this one; zeros: the first, or that one was open
     ("clock", clock_dtype),                       # turns the records' ticks into UTC
     ("instance", ("u1", (32,))),
-    ("text", ("u1", (3832,))),                    # JSON: {"streams": {code: name}, "version": hftd's}
+    ("text", ("u1", (3832,))),                    # JSON: {"streams": {code: name}, "version": hftd's, "run": SHA-256}
     ("told", "i8"),                               # entries whose log lines are written
 ])  # fmt: skip
 
@@ -138,10 +139,15 @@ def digest_before(directory: Path, instance: str, epoch: int, number: int) -> by
     return bytes(header["digest"]) if known else bytes(32)
 
 
-def file_name(instance: str, epoch: int, number: int) -> str:
-    """Return what file `number` of a run is called. epoch: utc ns of the daemon's start."""
+def run_name(instance: str, epoch: int) -> str:
+    """Return what the files of a run begin with. epoch: utc ns of the daemon's start."""
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(epoch // 1_000_000_000))
-    return f"{instance}-{stamp}.{epoch // 1_000_000 % 1000:03d}-{number:04d}.journal"
+    return f"{instance}-{stamp}.{epoch // 1_000_000 % 1000:03d}"
+
+
+def file_name(instance: str, epoch: int, number: int) -> str:
+    """Return what file `number` of a run is called."""
+    return f"{run_name(instance, epoch)}-{number:04d}.journal"
 
 
 def free_number(directory: Path, instance: str, epoch: int, after: int = 0) -> int:
@@ -156,7 +162,8 @@ class Writer:
     """One open journal file, mapped. `base` is the address of entry 0, `committed_at` of the count of whole entries."""
 
     def __init__(self, directory: Path, instance: str, epoch: int, number: int, clock, names: dict[int, str],
-                 size: int = FILE_BYTES):  # fmt: skip
+                 size: int = FILE_BYTES, *, run: str = ""):  # fmt: skip
+        """names: stream code -> name. run: SHA-256 of the run's manifest (manifest.py), in hex, '' where it has none."""
         self.path = directory / file_name(instance, epoch, number)
         self._before = lambda: digest_before(directory, instance, epoch, number)
         self._sha, self._hashed = hashlib.sha256(), 0
@@ -173,7 +180,7 @@ class Writer:
         try:
             os.posix_fallocate(self._handle, 0, size)
             self.map = mmap.mmap(self._handle, size)
-            self._begin(instance, epoch, number, clock, names)
+            self._begin(instance, epoch, number, clock, names, run)
             self.map.flush(0, HEADER)
             os.rename(unborn, self.path)
             sync_directory(directory)
@@ -185,15 +192,16 @@ class Writer:
             needed = f"; {size >> 20} MiB are needed" if error.errno in NO_ROOM else ""
             raise JournalError(f"journal {self.path}: {error.strerror}{needed}") from None
 
-    def _begin(self, instance: str, epoch: int, number: int, clock, names: dict[int, str]) -> None:
+    def _begin(self, instance: str, epoch: int, number: int, clock, names: dict[int, str], run: str) -> None:
         """Fill the header."""
         at = address(self.map)
         self.base, self.committed_at = at + HEADER, at + offset_of(journal_dtype, "entries")
         self.header = np.frombuffer(self.map, journal_dtype, 1)[0]
         self.entries = np.frombuffer(self.map, entry_dtype, self.capacity, HEADER)
-        text = json.dumps({"streams": {str(code): name for code, name in names.items()}}).encode()
+        facts: dict[str, Any] = {"version": __version__, "run": run, "streams": {str(code): name for code, name in names.items()}}
+        text = json.dumps(facts).encode()
         if len(text) > self.header["text"].size:
-            text = b"{}"
+            text = json.dumps({**facts, "streams": {}}).encode()
         header = self.header
         header["version"], header["schema"], header["capacity"] = VERSION, SCHEMA, self.capacity
         header["epoch"], header["number"], header["created_utc_ns"] = epoch, number, time.time_ns()
@@ -297,9 +305,11 @@ class Reader:
         self.damage = self._damage()
         self.problem = self.damage
         try:
-            self.streams: dict[str, Any] = json.loads(bytes(self.header["text"]).rstrip(b"\0"))["streams"]
+            facts = json.loads(bytes(self.header["text"]).rstrip(b"\0"))
+            self.streams: dict[str, Any] = facts["streams"]
+            self.version, self.run = str(facts["version"]), str(facts["run"])
         except (ValueError, KeyError, TypeError):
-            self.streams = {}
+            self.streams, self.version, self.run = {}, "", ""
 
     def _damage(self) -> str:
         """Return what is wrong with the header, the file's length included, '' where nothing is."""

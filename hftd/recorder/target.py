@@ -14,6 +14,7 @@ from hftd.core import clock as clocks
 from hftd.core.memory import address, block, set_span
 from hftd.recorder.journal import HEADER, JournalError, Stream, Writer, free_number, stream_code
 from hftd.recorder.logs import Logs
+from hftd.recorder.manifest import keep_manifest
 from hftd.recorder.taps import ENTRY, entry_dtype
 
 RETRY_NS = 60_000_000_000
@@ -34,6 +35,7 @@ class Target:
         self.names = {code: name for name, code in streams.items()}
         self.logs: Logs
         self.writer: Writer | None = None
+        self.manifest = ""
         self.files = self.looked = self.next_try = 0
         self._scrap = block(SCRAP * ENTRY + HEADER, name="scrap", count=SCRAP)
         self._scrap_entries = np.frombuffer(self._scrap, entry_dtype, SCRAP, HEADER)
@@ -46,7 +48,8 @@ class Target:
         if self.config.recorder.journal:
             try:
                 self.writer = Writer(self.directory, self.config.daemon.name, int(self.run["epoch"]) or time.time_ns(),
-                                     self._free_number(), clocks.snapshot(self.clock), self.names)  # fmt: skip
+                                     self._free_number(), clocks.snapshot(self.clock), self.names,
+                                     run=self._manifest())  # fmt: skip
             except JournalError as error:
                 self._trouble(NONE, error)
         handle, writer = self.handle, self.writer
@@ -140,6 +143,15 @@ class Target:
             self._count("unjournaled", self.looked)
             self._scrap_entries["crc"][: self.looked] = 0
             self.handle["next"] = self.looked = 0
+
+    def _manifest(self) -> str:
+        """Return the digest of the run's manifest, written at its first file; '' where it cannot be."""
+        if not self.manifest and int(self.run["epoch"]):
+            try:
+                self.manifest = keep_manifest(self.config, self.directory, int(self.run["epoch"]))
+            except OSError as error:
+                self._trouble("the run's manifest was not written: its journal does not say what it was made of", error)
+        return self.manifest
 
     def _free_number(self) -> int:
         """Return the number of the next file: past those an earlier recorder of this run wrote."""

@@ -6,6 +6,7 @@ A checksum finds damage to an entry; a digest finds an entry that was exchanged 
 Who can write all files of a run can make them anew from the one he changed: keep the last digest elsewhere (`hftd journal` has it).
 """
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hftd.recorder.journal import JournalError, Reader, Stream, read_journal
+from hftd.recorder.manifest import manifest_path
 
 
 @dataclass
@@ -28,6 +30,10 @@ class Verdict:
     streams: dict[str, int] = field(default_factory=dict)
     digest: str = ""
     before: str = ""
+    version: str = ""
+    """Of hftd, that wrote it."""
+    run: str = ""
+    """SHA-256 of the run's manifest, '' where it has none."""
     problems: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,6 +63,7 @@ def verify(paths: Iterable[Path]) -> list[Verdict]:
     for files in runs.values():
         files.sort(key=lambda one: one.number)
         _judge_run(files)
+        _judge_manifest(files)
     return sorted(verdicts, key=lambda one: (one.instance, one.epoch, one.number, one.path))
 
 
@@ -71,6 +78,7 @@ def _judged(path: Path) -> Verdict:
     made.streams = _streams(reader, made.entries)
     if reader.problem:
         made.problems.append(reader.problem)
+    made.version, made.run = reader.version, reader.run
     if reader.state != "OPEN":
         made.digest, made.before = bytes(header["digest"]).hex(), bytes(header["before"]).hex()
         if not reader.problem and reader.digest().hex() != made.digest:
@@ -81,6 +89,18 @@ def _judged(path: Path) -> Verdict:
 def _streams(reader: Reader, entries: int) -> dict[str, int]:
     counts = Counter((reader.rows(entries)["stream"] >> 8).tolist())
     return {Stream(code).name: count for code, count in sorted(counts.items())}
+
+
+def _judge_manifest(files: list[Verdict]) -> None:
+    """Look whether the run's manifest is the one that its journals were begun with."""
+    for one in files:
+        path = manifest_path(one.path.parent, one.instance, one.epoch)
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError:
+            found = ""
+        if one.run and found != one.run:
+            one.problems.append(f"{path.name}, what the run was made of, {'was changed since' if found else 'is not there'}")
 
 
 def _judge_run(files: list[Verdict]) -> None:

@@ -1,18 +1,25 @@
 """A journal proves what it says: a turned bit, an exchanged entry, a file that was changed or taken out is found, and said."""
 
+import hashlib
 import json
+import os
 import zlib
 
 import numpy as np
 import pytest
 
+from hftd import __version__
 from hftd.cli.main import main
 from hftd.core.clock import clock_dtype
 from hftd.msg.records import order_dtype
+from hftd.recorder import manifest
 from hftd.recorder.crashed import left_open, seal
 from hftd.recorder.journal import HEADER, JournalError, Stream, Writer, journal_dtype, read_journal, stream_code
+from hftd.recorder.manifest import sources_digest
 from hftd.recorder.taps import ENTRY
 from hftd.recorder.verify import files_of, verify
+from tests.support.recorder_booth import Booth
+from tests.support.risk_desk import Desk
 
 EPOCH = 1_700_000_000_123_000_000
 
@@ -148,3 +155,53 @@ def test_the_command_says_what_is_wrong_and_ends_with_1(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["journal", str(tmp_path / "empty")]) == 1
     assert "no journal is in it" in capsys.readouterr().err
+
+
+def test_a_journal_names_what_its_run_was_made_of(tmp_path):
+    """Code, strategies, limits: in the run's manifest, whose digest is in each file; a later recorder changes nothing in it."""
+    strategy = tmp_path / "mine.py"
+    strategy.write_text("x = 1\n")
+    booth = Booth(Desk(tmp_path, strategy=[{"file": str(strategy)}]))
+    booth.turn()
+    (path,) = booth.agent.directory.glob("*.run.json")
+    made, text = json.loads(path.read_text()), path.read_bytes()
+    assert made["strategies"]["mine"]["sha256"] == hashlib.sha256(b"x = 1\n").hexdigest()
+    assert made["sources_sha256"] == sources_digest() and made["version"] == __version__
+    assert made["config"]["risk"]["order_qty_max"] == booth.desk.config.risk.order_qty_max
+    assert path.stat().st_mode & 0o777 == 0o600
+    strategy.write_text("x = 2\n")
+    booth.start()
+    assert path.read_bytes() == text
+    booth.agent.supervisor = os.getpid()
+    booth.agent.close()
+    assert {(reader.run, reader.version) for reader in booth.journals()} == {(hashlib.sha256(text).hexdigest(), __version__)}
+    assert problems(booth.agent.directory) == []
+    path.write_bytes(text.replace(b'"numba"', b'"Numba"'))
+    assert all(problem.endswith("what the run was made of, was changed since") for problem in problems(booth.agent.directory))
+    assert len(problems(booth.agent.directory)) == 2
+    path.unlink()
+    assert "is not there" in problems(booth.agent.directory)[0]
+
+
+def test_the_sources_digest_knows_names_and_contents(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.py").write_text("1")
+    first = sources_digest(tmp_path)
+    (tmp_path / "a.py").write_text("2")
+    second = sources_digest(tmp_path)
+    (tmp_path / "a.py").rename(tmp_path / "sub" / "a.py")
+    assert len({first, second, sources_digest(tmp_path)}) == 3 and sources_digest(tmp_path) == sources_digest(tmp_path)
+
+
+def test_no_room_for_the_manifest_is_said_and_the_journal_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(manifest, "replace_file", full)
+    booth = Booth(Desk(tmp_path))
+    booth.turn()
+    assert any("manifest was not written" in event for event in booth.events())
+    (reader,) = booth.journals()
+    assert reader.run == "" and problems(booth.agent.directory) == []
+    booth.agent.supervisor = os.getpid()
+    booth.agent.close()
