@@ -1,6 +1,6 @@
 """What a run was made of: the code, the strategies and the limits that its orders came from, in a file beside its journals. Cold.
 
-    <instance>-<start>.run.json     version, digests of hftd's sources and of each strategy's file, tool chain, machine, configuration
+    <instance>-<start>.run.json     version, digests of sources and of each strategy's file, tool chain, machine, configuration
 
 It is written once, by the run's first recorder, before the first journal file; each journal file's header carries its SHA-256. So
 an order can be tied to what decided on it, and `hftd journal` sees where that was changed. A recorder that is started anew takes
