@@ -94,6 +94,15 @@ class _Signals:
             signal.signal(number, handler)
 
 
+def _readable(waiting: list[socket.socket]) -> set[socket.socket]:
+    """Return the sockets that have something, however high their descriptors are: select() takes none beyond 1023."""
+    by_fd = {sock.fileno(): sock for sock in waiting}
+    polled = select.poll()
+    for fd in by_fd:
+        polled.register(fd, select.POLLIN)
+    return {by_fd[fd] for fd, _ in polled.poll(0)}
+
+
 class Login:
     """A connection that has not logged in yet."""
 
@@ -234,7 +243,7 @@ class Server:
             self._lost()
         self.exchange.grow(MARGIN, MARGIN_ROWS)
         waiting = [self.ouch, *([self.glimpse] if self.glimpse else []), *(login.sock for login in self.logins)]
-        readable = select.select(waiting, [], [], 0)[0]
+        readable = _readable(waiting)
         if self.ouch in readable:
             self._accept(self.ouch, "ouch")
         if self.glimpse in readable:
