@@ -158,7 +158,7 @@ def publish(p):
 @leaf
 def publish_new(p):
     """Do as `publish` does, where something was committed since the last time: there is nothing to look at."""
-    store_release_at(p.control, p.tail)
+    store_release(record_at(p.control, ring_dtype), "tail", p.tail)
 
 
 @leaf
