@@ -189,18 +189,21 @@ def begin_breaker(agent, instrument, breach):
 
 @hot
 def tell_all(agent, event, px, qty, ref):
-    """Enter an event that concerns all instruments in the session's row, and publish it; let a breaker fall on each of them."""
+    """Enter an event that concerns all instruments in the session's row, and publish it; let a breaker fall on each of them.
+
+    The row stays open until all of that is done: who finds it so after our death tells the breaker again (feed/kept.py).
+    """
     apart()
     session = record_at(agent.session_state_at, session_dtype)
     begin_write(session)
     breach = apply_session(session, event, px, qty, ref)
-    end_write(session)
     if breach != 0:
         for index in range(agent.used):
             begin_breaker(agent, index, breach)
     if agent.sink == SINK_RING:
         make_room(agent, 1)
         emit(agent, row(span(agent.engine.books), 0, book_dtype), 0, event, px, qty, 0, ref, 0)
+    end_write(session)
 
 
 # ---------------------------------------------------------------- everything that does not touch a book
