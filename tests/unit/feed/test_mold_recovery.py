@@ -321,11 +321,10 @@ def test_what_is_left_of_a_silent_session_does_not_take_the_feed_back(live):
     """A straggler behind the change of sessions: the books of the new one stay."""
     live.publish(1, 30)
     live.until(lambda: live.expected() == 31)
-    live.agent.handle["silence"] = 0                  # as if it had said nothing for so long
+    live.agent.handle["last_heard"] -= 2 * int(live.agent.handle["silence"])  # as if it had said nothing for so long
     old, live.session = live.session, "SESSION002"
     live.control(1)
     live.until(lambda: live.counter("foreign") == 1)
-    live.agent.handle["silence"] = 1 << 40
     live.session = old
     live.publish(31, 10)
     live.until(lambda: live.counter("foreign") == 2)
