@@ -172,11 +172,15 @@ def check_collar(px, bid_px, ask_px, last_px, bps):
     """bid less `bps` <= px <= ask plus `bps`.
 
     A side that is missing is taken for the other. A book whose sides are further apart than twice the collar holds stub quotes and
-    says nothing: the last print then stands for both sides. Nothing at all: NO_REFERENCE_PRICE.
+    says nothing: the last print then stands for both sides; so it does where one side alone is as far from it, since a stub quote
+    often is all that is left. Nothing at all: NO_REFERENCE_PRICE.
     """
-    low = bid_px if bid_px > 0 else ask_px
-    high = ask_px if ask_px > 0 else bid_px
-    if low <= 0 or is_stub(low, high, bps):
+    low, high = bid_px, ask_px
+    if low <= 0 or high <= 0:
+        low = high = max(bid_px, ask_px)
+        if low <= 0 or (last_px > 0 and is_stub(min(low, last_px), max(low, last_px), bps)):
+            low = high = last_px
+    elif is_stub(low, high, bps):
         low = high = last_px
     if low <= 0:
         return NO_REFERENCE_PRICE

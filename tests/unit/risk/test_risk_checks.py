@@ -144,6 +144,16 @@ def test_collar_falls_back_to_the_last_print(desk):
     assert desk.reason(px=PX) == DenyReason.OK
 
 
+@pytest.mark.parametrize(("bid", "ask", "side", "px"), [(0, 199_999_0000, BUY, 199_999_0000), (100, 0, SELL, 100)])
+def test_one_stub_quote_alone_is_no_reference(desk, bid, ask, side, px):
+    """All that is left of a side is a stub, and the other side is empty: the last print holds, or shares go for pennies."""
+    desk.quote(bid=bid, ask=ask, last=PX)
+    assert desk.reason(side=side, px=px, qty=1) == DenyReason.PRICE_COLLAR
+    assert desk.reason(side=side, px=PX, qty=1) == DenyReason.OK
+    desk.quote(bid=bid and PX - 9_0000, ask=ask and PX + 9_0000, last=PX)
+    assert desk.reason(side=side, px=PX + (9_0000 if ask else -9_0000), qty=1) == DenyReason.OK, "a side that moved is none"
+
+
 def test_a_torn_quote_is_no_reference(desk):
     """A cell that its writer left half written (it died there) is not used, and counted."""
     cell = desk.memory["market"]["quotes"][0]
