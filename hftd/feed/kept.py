@@ -1,12 +1,12 @@
 """What is kept of a feed that died for the one that takes its place: market-wide breakers, and collars of pauses.
 
-Neither is told again by a snapshot (GLIMPSE has the directory, trading actions, Reg SHO, operational halts and orders), and strategies
-keep them until the venue resumes trading. So a feed that begins over rows of a predecessor puts them back: forbidden stays what was
-forbidden, and rows and strategies are one. They end as ever, with the instrument's next H "T", in a snapshot where an action was
-seen to stop it after the breaker; one that recovers from message 1 is told all of it anew.
+No snapshot tells either again (GLIMPSE has directory, trading actions, Reg SHO, retail interest, operational halts, orders), and
+strategies keep them until the venue resumes trading. So a feed that begins over rows of a predecessor puts them back: what was
+forbidden stays so, and rows and strategies are one. They end as ever, with the instrument's next H "T"; with that of a snapshot
+only where an action was seen to stop it, after the breaker. A feed that recovers from message 1 is told all of it anew.
 
-The trading state is not kept: nobody knows whether it still holds, so nothing is traded until the venue says it again. What a
-predecessor died at, telling a breaker of instrument after instrument, is an open session row: then the breaker falls on all of them.
+The trading state is not kept: nobody knows whether it still holds, so nothing is traded until the venue says it again. A row of the
+session that is open was died at: its breaker fell on some instruments only, so the successor lets it fall on all of them.
 """
 
 import numpy as np

@@ -32,9 +32,9 @@ from hftd.feed.state import (
 )
 from hftd.feed.view import read_book
 from hftd.msg.enums import AgentState, BookState, LogCode, Reason, Role
+from hftd.msg.status import BREAKER
 from hftd.shm.errlog import ROWS
 from hftd.shm.ring import open_producer, publish
-from hftd.msg.status import BREAKER
 from hftd.venues.nasdaq.glimpse import PAUSE_S, Spin
 from hftd.venues.nasdaq.itchrare import SYSTEM, tell_all
 from hftd.venues.nasdaq.moldfeed import CONTROL_ROOM, SCM_TIMESTAMPNS

@@ -82,7 +82,10 @@ def check_strategy(strategy):
 
 @leaf
 def check_id(cl_ord_id, last_id):
-    """Is the id one, and new? A strategy's ids only grow (modulo the epoch's 24 bits), so one comparison tells. last_id 0: none yet."""
+    """Is the id one, and new? A strategy's ids only grow (modulo the epoch's 24 bits), so one comparison tells.
+
+    last_id 0: none yet.
+    """
     if cl_ord_id <= 0:                                # 0 is a free row's
         return BAD_FIELD
     ahead = (cl_ord_id - last_id) & ID_MASK

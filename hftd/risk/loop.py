@@ -82,8 +82,8 @@ UNKNOWN_INSTRUMENT, UNKNOWN_ORDER, NOT_OPEN, BAD_FIELD = (
     int(DenyReason.UNKNOWN_INSTRUMENT), int(DenyReason.UNKNOWN_ORDER), int(DenyReason.NOT_OPEN), int(DenyReason.BAD_FIELD),
 )  # fmt: skip
 NOT_READY, NOT_TRADING, NO_REFERENCE_PRICE, RING_FULL, ORDER_TABLE_FULL, SELF_CROSS = (
-    int(DenyReason.NOT_READY), int(DenyReason.NOT_TRADING), int(DenyReason.NO_REFERENCE_PRICE), int(DenyReason.RING_FULL), int(DenyReason.ORDER_TABLE_FULL),
-    int(DenyReason.SELF_CROSS),
+    int(DenyReason.NOT_READY), int(DenyReason.NOT_TRADING), int(DenyReason.NO_REFERENCE_PRICE), int(DenyReason.RING_FULL),
+    int(DenyReason.ORDER_TABLE_FULL), int(DenyReason.SELF_CROSS),
 )  # fmt: skip
 SEQUENCE = 0xFFFFFFFF
 HISTOGRAM_BYTES = histogram_dtype.itemsize

@@ -83,7 +83,7 @@ account_dtype = layout("account", 256, [
     ("session_is", "i8"),                         # SESSION_…
     ("earlier", "i8"),                            # EARLIER_…: how the carried trades stand to the venue's replay
     ("earlier_seen", "i8"),                       # 1 + the gateway's earlier_version that was taken up; 0: none yet
-    ("lost", "i8"),                               # 1: reports went by unread, or cannot be; no new risk until the daemon is started anew
+    ("lost", "i8"),                               # 1: reports went by unread, or cannot be; no new risk until started anew
     ("breaker", "i8"),                            # level of the market-wide breaker that was acted upon; 0: none
     ("pad", ("i8", (6,))),
 ])  # fmt: skip

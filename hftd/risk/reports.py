@@ -87,7 +87,7 @@ def keep(undo, seq, instrument, position, index, rows):
 
 @leaf
 def believable(kind, px, qty, leaves):
-    """Tell whether a report's figures can be an order's, so that whatever is made of them fits. kind: ExecType; an execution has a price."""
+    """Tell whether a report's figures can be an order's, so that whatever is made of them fits. kind: ExecType."""
     if leaves > QTY_MAX or px < 0 or px >= PX_MAX:
         return False
     return (kind != FILL and kind != BROKEN) or (px > 0 and qty <= QTY_MAX)

@@ -122,7 +122,7 @@ class RiskAgent(Agent):
             self._reports_lost()
 
     def _reports_lost(self) -> None:
-        """Reports went by unread, or cannot be: nobody vouches for positions any more. No new risk until the daemon is started anew.
+        """Reports went by unread, or cannot be: nobody vouches for positions any more. No new risk until the daemon is new.
 
         Kept in memory: a risk process that is started again, later, finds nothing missing by itself.
         """
@@ -273,7 +273,7 @@ class RiskAgent(Agent):
                 kill.pull_within(self.config, self.memory, self.log, "breaker", f"market-wide circuit breaker, level {level}")
             self.log(LogCode.MARKET_BREAKER, level, int(wanted))
         if level > before or int(self.memory["control"]["marks"][int(Role.FEED)]["ready"]):
-            self.account["breaker"] = level               # in memory: a risk process that is started again does not take it for a new one
+            self.account["breaker"] = level           # in memory: our successor does not take it for a new one
 
     def _look_at_symbols(self) -> None:
         """Say which rows market data calls otherwise than risk does. The turn denies all new risk in them by itself."""

@@ -185,7 +185,7 @@ def test_one_forged_number_is_not_believed(live):
 
 
 def test_one_forged_number_not_so_far_ahead_stops_nothing(live):
-    """Believed, it would keep every book RECOVERING until the session came there, and servers be asked for what is still to come."""
+    """Believed, it would keep every book RECOVERING until the session came there, and ask servers for what is still to come."""
     live.publish(1, 50)
     live.send(itch.packet(live.session, 60_000, *live.messages[:10]))
     live.control(5_000, line=1)

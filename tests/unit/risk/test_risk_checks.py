@@ -294,7 +294,7 @@ def test_a_breaker_that_a_new_feed_tells_again_is_no_new_one(tmp_path):
 
 
 def test_a_breaker_that_a_new_risk_process_finds_is_no_new_one(tmp_path):
-    """It was acted upon, a person lifted the switch, risk dies: its successor leaves the switch alone; one that fell meanwhile pulls it."""
+    """It was acted upon, a person lifted the switch, risk dies: the switch stays off. One that fell meanwhile pulls it."""
     desk = Desk(tmp_path, risk={"on_breaker": "kill"})
     desk.memory["control"]["marks"][int(Role.FEED)]["ready"] = 1
     session = desk.memory["market"]["session"][0]
