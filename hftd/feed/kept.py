@@ -12,12 +12,11 @@ session that is open was died at: its breaker fell on some instruments only, so 
 import numpy as np
 
 from hftd.msg.enums import TradingState
+from hftd.venues.nasdaq.itchrare import MWC, MWC_MASK
 
 COLLAR = ("collar_px", "collar_low", "collar_high", "collar_extension")
 LEVELS = ("level_1", "level_2", "level_3")
 STOPPED = (int(TradingState.HALTED), int(TradingState.PAUSED), int(TradingState.QUOTE_ONLY))
-REASON_MASK, REASON = 0xFFFFFF, int.from_bytes(b"MWC", "little")
-"""Reasons of trading actions by which a market-wide breaker stops an instrument begin so: MWC1, MWC2, MWC3, MWC0, MWCQ."""
 
 
 class Kept:
@@ -37,7 +36,7 @@ class Kept:
         statuses, quotes, session = (tables[name].rows for name in ("statuses", "quotes", "session"))
         was = self.statuses
         acted = np.isin(was["trading"], STOPPED) & (was["halted"] == 0)
-        standings["stopped"][:] = acted & ((was["breaker"] == 0) | (was["reason"] & REASON_MASK == REASON))
+        standings["stopped"][:] = acted & ((was["breaker"] == 0) | (was["reason"] & MWC_MASK == MWC))
         for cells, names in ((statuses, ("breaker", *COLLAR)), (quotes, ("breaker", "collar_low", "collar_high"))):
             cells["version"] |= 1
             for name in names:

@@ -80,6 +80,8 @@ SECOND_NS, DAY_S = 1_000_000_000, 86_400
 BUY, SELL, BOTH = ord("B"), ord("S"), ord("A")
 YES, NO_TEST, THIS_MARKET, ACTIVE, DIGIT_0 = ord("Y"), ord("0"), ord("Q"), ord("A"), ord("0")
 TEST_SYMBOL = ord("T")
+MWC, MWC_MASK = int.from_bytes(b"MWC", "little"), 0xFFFFFF
+"""Reasons of trading actions by which a market-wide breaker stops an instrument begin so: MWC1, MWC2, MWC3 by its level."""
 CODE_TRADING, CODE_PAUSED, CODE_QUOTE_ONLY = ord("T"), ord("P"), ord("Q")
 
 HIDDEN, STATUS, SYSTEM, BROKEN, DIRECTORY = (
@@ -204,6 +206,17 @@ def tell_all(agent, event, px, qty, ref):
         make_room(agent, 1)
         emit(agent, row(span(agent.engine.books), 0, book_dtype), 0, event, px, qty, 0, ref, 0)
     end_write(session)
+
+
+@hot
+def find_breaker(agent, level):
+    """An instrument is stopped now by a breaker of `level`: let it fall on all others, too, where its own message went by unheard.
+
+    It was lost on both lines, and the snapshot that made up for it does not speak of breakers.
+    """
+    apart()
+    if record_at(agent.session_state_at, session_dtype).breaker < level <= 3:
+        tell_all(agent, SYSTEM, 0, BREAKER, level)
 
 
 # ---------------------------------------------------------------- everything that does not touch a book
@@ -388,6 +401,8 @@ def apply_action(agent, at, kind, instrument, end):
         standing.trading = trading_state(action.trading_state)
         standing.reason = action.reason
         if standing.trading != TRADING:
+            if standing.reason & MWC_MASK == MWC and agent.snapshot != SNAPSHOT_APPLYING:
+                find_breaker(agent, (standing.reason >> 24) - DIGIT_0)
             standing.stopped = 1
         else:
             if standing.stopped != 0 or agent.snapshot != SNAPSHOT_APPLYING:

@@ -370,6 +370,7 @@ def test_a_breaker_among_the_messages_that_a_snapshot_stands_for_is_told(live, s
 @pytest.mark.parametrize("late", [False, True])
 def test_a_breaker_in_a_packet_that_found_no_room_in_the_queue_is_told(live, server, late):
     """The queue keeps what the snapshot will not contain; what it drops is looked through. late: it is not even kept at first."""
+    live.agent.spin.timeout_s = 60.0                  # it says nothing while the queue fills
     orders = day(1800)
     live.messages = [*orders[:1003], itch.breach("3"), *orders[1003:]]
     live.publish(1001 if not late else 1005, 4)
@@ -427,6 +428,24 @@ def test_a_feed_that_starts_again_between_a_breaker_and_the_halt_knows_of_the_br
     live.publish(141, 2)
     live.until(lambda: live.expected() == 143)
     assert breaker(live) == (0, 0, TradingState.TRADING)
+
+
+def test_a_breaker_that_went_by_unheard_is_known_by_the_first_halt_it_causes(live, server):
+    """Lost on both lines, and the snapshot says "T" of instruments that are not halted yet: the others' halts may take a while."""
+    live.messages = [*day(100), itch.directory(10, "MSFT"), itch.action(10, "T", symbol="MSFT"), itch.breach("2"), *day(300)[100:]]
+    live.publish(1, 102)
+    live.publish(121, 20)
+    answer = spin(live.messages, 130, extra=(itch.directory(10, "MSFT"), itch.action(10, "H", "MWC2", symbol="MSFT")))
+    live.until(live.ready, step=lambda: server.serve(answer))
+    assert breaker(live) == (0, 0, TradingState.TRADING), "what a snapshot says of halts may be hours old"
+    again = itch.action(10, "H", "MWC2", symbol="MSFT")
+    live.messages[140:] = [again, itch.action(9, "T", "MWCQ"), again]
+    live.publish(141, 1)
+    live.until(lambda: live.expected() == 142)
+    assert breaker(live) == (2, 2, TradingState.TRADING) and told_of_breakers(live) == 1
+    live.publish(142, 2)
+    live.until(lambda: live.expected() == 144)
+    assert breaker(live) == (0, 0, TradingState.TRADING) and told_of_breakers(live) == 1
 
 
 HALTS = {
