@@ -146,7 +146,8 @@ class Build:
         self.tables = tables
         self.symbols = symbols
         self.memory: list = []
-        self.kept = Kept(tables)
+        kept = Kept(tables)
+        self.half_told = kept.half_told
         self.void()
         self.own = own = private(**own_tables(tables["instruments"].count, orders_max, prints))
         self.orders = own["orders"]
@@ -178,7 +179,7 @@ class Build:
             agent["lines"][line]["fd"] = -1
             set_span(agent["lines"][line]["missed"], own["missed"].base + line * MISSED * missed_dtype.itemsize, MISSED)
         self.reset(int(BookState.LIVE))
-        self.kept.put_back(tables, own["standings"].rows)
+        kept.put_back(tables, own["standings"].rows)
 
     @property
     def counters(self) -> np.void:

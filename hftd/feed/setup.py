@@ -152,8 +152,8 @@ class FeedAgent(Agent):
         if int(agent["md"]["tail"]) > 0:              # somebody may hold books of a feed before us
             for index in range(self.config.instruments):
                 clear_event(agent, index)
-        if self.build.kept.half_told:                 # its predecessor died at telling it
-            breaker_event(agent, self.build.kept.half_told)
+        if self.build.half_told:                      # its predecessor died at telling it
+            breaker_event(agent, self.build.half_told)
         self.run["instruments"] = agent["used"]
 
     def _line(self, line: int, text: str, key: str, path: str) -> None:

@@ -28,7 +28,7 @@ from hftd.msg.records import (
     session_dtype,
     status_dtype,
 )
-from hftd.msg.status import BREAKER, OPERATIONAL, RESUMED, SHORT, apply_session, apply_status
+from hftd.msg.status import BREAKER, OPERATIONAL, RESUMED, SHORT, START_OF_DAY, apply_session, apply_status
 from hftd.shm.seqlock import begin_write, end_write
 from hftd.venues.nasdaq.itch50 import (
     BROKEN_TRADE,
@@ -209,6 +209,12 @@ def tell_all(agent, event, px, qty, ref):
 
 
 @hot
+def fallen(agent):
+    """Tell whether a market-wide breaker fell today."""
+    return record_at(agent.session_state_at, session_dtype).breaker != 0
+
+
+@hot
 def find_breaker(agent, level):
     """An instrument is stopped now by a breaker of `level`: let it fall on all others, too, where its own message went by unheard.
 
@@ -286,11 +292,16 @@ def find_symbol(agent, stock):
 
 @hot
 def apply_market(agent, at, kind):
-    """S V W: what concerns all instruments."""
+    """S V W: what concerns all instruments.
+
+    A snapshot has the day's system events, its start among them: that ends no breaker that fell since.
+    """
     apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
     if kind == SYSTEM_EVENT:
-        tell_all(agent, SYSTEM, 0, record_at(at, system_event_dtype).event_code, 0)
+        code = record_at(at, system_event_dtype).event_code + 0
+        if agent.snapshot != SNAPSHOT_APPLYING or code != START_OF_DAY or not fallen(agent):
+            tell_all(agent, SYSTEM, 0, code, 0)
     elif kind == MWCB_STATUS:
         counters.breakers += 1
         level = record_at(at, mwcb_status_dtype).breached_level - DIGIT_0

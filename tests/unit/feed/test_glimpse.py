@@ -418,11 +418,11 @@ def test_a_feed_that_starts_again_between_a_breaker_and_the_halt_knows_of_the_br
     started_again(live)
     assert breaker(live) == (2, 2, TradingState.UNKNOWN)
     live.publish(121, 20)
-    answer = spin(live.messages, 130)
+    answer = spin(live.messages, 130, extra=(itch.system("O"), itch.system("Q")))
     live.until(live.ready, step=lambda: server.serve(answer))
     assert live.counter("snapshots") == 1 and breaker(live) == (2, 2, TradingState.TRADING) and told_of_breakers(live) == 1
     session = live.memory["market"]["session"][0]
-    assert [int(session[name]) for name in ("breaker", "level_1", "level_2", "level_3")] == [2, 7, 5, 3]
+    assert [int(session[name]) for name in ("phase", "breaker", "level_1", "level_2", "level_3")] == [ord("Q"), 2, 7, 5, 3]
 
     live.messages[140:] = [itch.action(9, "H", "MWC2"), itch.action(9, "T", "MWCQ")]
     live.publish(141, 2)
