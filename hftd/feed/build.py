@@ -11,6 +11,7 @@ from hftd.core.jit import hot
 from hftd.core.layout import PAIR, offset_of
 from hftd.core.memory import address, block, records, set_span
 from hftd.feed.book import BLOCK_CLASSES, block_class_dtype, clear_books
+from hftd.feed.kept import Kept
 from hftd.feed.memory import (
     HISTOGRAMS,
     book_dtype,
@@ -145,6 +146,8 @@ class Build:
         self.tables = tables
         self.symbols = symbols
         self.memory: list = []
+        kept = Kept(tables)
+        self.half_told = kept.half_told
         self.void()
         self.own = own = private(**own_tables(tables["instruments"].count, orders_max, prints))
         self.orders = own["orders"]
@@ -176,6 +179,7 @@ class Build:
             agent["lines"][line]["fd"] = -1
             set_span(agent["lines"][line]["missed"], own["missed"].base + line * MISSED * missed_dtype.itemsize, MISSED)
         self.reset(int(BookState.LIVE))
+        kept.put_back(tables, own["standings"].rows)
 
     @property
     def counters(self) -> np.void:

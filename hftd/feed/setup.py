@@ -32,9 +32,11 @@ from hftd.feed.state import (
 )
 from hftd.feed.view import read_book
 from hftd.msg.enums import AgentState, BookState, LogCode, Reason, Role
+from hftd.msg.status import BREAKER
 from hftd.shm.errlog import ROWS
 from hftd.shm.ring import open_producer, publish
 from hftd.venues.nasdaq.glimpse import PAUSE_S, Spin
+from hftd.venues.nasdaq.itchrare import SYSTEM, tell_all
 from hftd.venues.nasdaq.moldfeed import CONTROL_ROOM, SCM_TIMESTAMPNS
 from hftd.venues.nasdaq.moldudp64 import session_to_ints
 
@@ -51,6 +53,13 @@ def clear_event(agent, instrument):
     """Tell strategies that an instrument's book is void."""
     make_room(agent, 1)
     emit(agent, row(span(agent.engine.books), instrument, book_dtype), instrument, CLEAR, 0, 0, 0, 0, 0)
+    publish(agent.md)
+
+
+@hot
+def breaker_event(agent, level):
+    """Let a market-wide breaker fall on every instrument, and tell strategies."""
+    tell_all(agent, SYSTEM, 0, BREAKER, level)
     publish(agent.md)
 
 
@@ -143,6 +152,8 @@ class FeedAgent(Agent):
         if int(agent["md"]["tail"]) > 0:              # somebody may hold books of a feed before us
             for index in range(self.config.instruments):
                 clear_event(agent, index)
+        if self.build.half_told:                      # its predecessor died at telling it
+            breaker_event(agent, self.build.half_told)
         self.run["instruments"] = agent["used"]
 
     def _line(self, line: int, text: str, key: str, path: str) -> None:
@@ -253,6 +264,7 @@ class FeedAgent(Agent):
             announced = self.build.announced
             self._tickets.rows["buffer"] = range(self._tickets.count)
             self.build.reset(int(BookState.LIVE))
+            agent["last_heard"] = agent["ts_recv"]    # what is left of the old session is no third one
             agent["session_a"], agent["session_b"] = int(agent["next_a"]), int(agent["next_b"])
             self.build.counters["sessions"] += 1
             for index in announced:

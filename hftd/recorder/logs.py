@@ -53,7 +53,8 @@ SENTENCES: dict[LogCode, tuple[str, str, tuple[str, str, str, str]]] = {
                              ("strategy", "pid", "state", "")),
     LogCode.LOSS_LIMIT: ("error", "the day's loss limit is reached: only orders that shrink a position pass",
                          ("pnl", "loss_max", "", "")),
-    LogCode.RISK_GAP: ("error", "risk lost reports of the gateway: no new risk until the daemon is started anew",
+    LogCode.RISK_GAP: ("error", "risk lost reports of the gateway, or one had figures that cannot be: no new risk until the daemon "
+                       "is started anew",
                        ("applied", "next", "", "")),
     LogCode.RISK_SYMBOL: ("error", "instrument {instrument} is {announced} in market data, {symbol} to risk: not traded, "
                           "positions stay as risk has them; stop the daemon, compare hftd positions with the venue, start it anew",

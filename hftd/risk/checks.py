@@ -82,7 +82,12 @@ def check_strategy(strategy):
 
 @leaf
 def check_id(cl_ord_id, last_id):
-    """Is the id new? A strategy's ids only grow (modulo the epoch's 24 bits), so one comparison tells. last_id 0: none yet."""
+    """Is the id one, and new? A strategy's ids only grow (modulo the epoch's 24 bits), so one comparison tells.
+
+    last_id 0: none yet.
+    """
+    if cl_ord_id <= 0:                                # 0 is a free row's
+        return BAD_FIELD
     ahead = (cl_ord_id - last_id) & ID_MASK
     return OK if last_id == 0 or 0 < ahead < ID_HALF else DUPLICATE_ID
 
@@ -170,11 +175,15 @@ def check_collar(px, bid_px, ask_px, last_px, bps):
     """bid less `bps` <= px <= ask plus `bps`.
 
     A side that is missing is taken for the other. A book whose sides are further apart than twice the collar holds stub quotes and
-    says nothing: the last print then stands for both sides. Nothing at all: NO_REFERENCE_PRICE.
+    says nothing: the last print then stands for both sides; so it does where one side alone is as far from it, since a stub quote
+    often is all that is left. Nothing at all: NO_REFERENCE_PRICE.
     """
-    low = bid_px if bid_px > 0 else ask_px
-    high = ask_px if ask_px > 0 else bid_px
-    if low <= 0 or is_stub(low, high, bps):
+    low, high = bid_px, ask_px
+    if low <= 0 or high <= 0:
+        low = high = max(bid_px, ask_px)
+        if low <= 0 or (last_px > 0 and is_stub(min(low, last_px), max(low, last_px), bps)):
+            low = high = last_px
+    elif is_stub(low, high, bps):
         low = high = last_px
     if low <= 0:
         return NO_REFERENCE_PRICE

@@ -81,9 +81,9 @@ PENDING_NEW, PENDING_CANCEL = int(OrdStatus.PENDING_NEW), int(OrdStatus.PENDING_
 UNKNOWN_INSTRUMENT, UNKNOWN_ORDER, NOT_OPEN, BAD_FIELD = (
     int(DenyReason.UNKNOWN_INSTRUMENT), int(DenyReason.UNKNOWN_ORDER), int(DenyReason.NOT_OPEN), int(DenyReason.BAD_FIELD),
 )  # fmt: skip
-NOT_TRADING, NO_REFERENCE_PRICE, RING_FULL, ORDER_TABLE_FULL, SELF_CROSS = (
-    int(DenyReason.NOT_TRADING), int(DenyReason.NO_REFERENCE_PRICE), int(DenyReason.RING_FULL), int(DenyReason.ORDER_TABLE_FULL),
-    int(DenyReason.SELF_CROSS),
+NOT_READY, NOT_TRADING, NO_REFERENCE_PRICE, RING_FULL, ORDER_TABLE_FULL, SELF_CROSS = (
+    int(DenyReason.NOT_READY), int(DenyReason.NOT_TRADING), int(DenyReason.NO_REFERENCE_PRICE), int(DenyReason.RING_FULL),
+    int(DenyReason.ORDER_TABLE_FULL), int(DenyReason.SELF_CROSS),
 )  # fmt: skip
 SEQUENCE = 0xFFFFFFFF
 HISTOGRAM_BYTES = histogram_dtype.itemsize
@@ -366,7 +366,7 @@ def risk_turn(agent, now):
 
     gate = checks.check_run(record_at(agent.run_at, run_dtype))
     if gate == OK:
-        gate = agent.gate
+        gate = agent.gate if account.lost == 0 else NOT_READY
     advance_window(account, agent.window_at, now)
     sent = agent.orders.tail
     for step in range(agent.places):

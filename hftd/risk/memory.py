@@ -83,8 +83,9 @@ account_dtype = layout("account", 256, [
     ("session_is", "i8"),                         # SESSION_…
     ("earlier", "i8"),                            # EARLIER_…: how the carried trades stand to the venue's replay
     ("earlier_seen", "i8"),                       # 1 + the gateway's earlier_version that was taken up; 0: none yet
-    ("lost", "i8"),                               # 1: reports went by unread; no new risk until the daemon is started anew
-    ("pad", ("i8", (7,))),
+    ("lost", "i8"),                               # 1: reports went by unread, or cannot be; no new risk until started anew
+    ("breaker", "i8"),                            # level of the market-wide breaker that was acted upon; 0: none
+    ("pad", ("i8", (6,))),
 ])  # fmt: skip
 
 SESSION_WHOLE, SESSION_SEVERAL, SESSION_SPANS, SESSION_BEFORE = range(4)
@@ -138,7 +139,8 @@ strategy_row_dtype = layout("strategy_row", 128, [
     ("cancels", "i8"),
     ("cancel_wanted", "i8"),                      # 1: cold code asks the turn to cancel all of this strategy's orders
     ("canceled_all", "i8"),                       # how often it did
-    ("pad", ("i8", (8,))),
+    ("starts", "i8"),                             # its mark's, when last looked at; 0: never
+    ("pad", ("i8", (7,))),
 ])  # fmt: skip
 
 STRATEGY_NONE, STRATEGY_ON, STRATEGY_OFF, STRATEGY_DEAD, STRATEGY_OVERRUN = 0, 1, 2, 3, 4
@@ -184,6 +186,7 @@ risk_counters_dtype = counters("risk", [
     ("cancel_alls", "cancels of everything a strategy has open, its own wish or risk's"),
     ("reports", "reports applied"),
     ("reports_unknown", "reports about orders risk does not hold"),
+    ("reports_impossible", "reports with a price or quantity that no order can have: not applied, no new risk any more"),
     ("adopted", "orders risk did not hold until a report spoke of them"),
     ("fills", "fills counted"),
     ("fills_repeated", "fills reported twice, counted once"),

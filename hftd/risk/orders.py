@@ -20,7 +20,6 @@ from hftd.shm.pool import give_row
 
 BUY = int(Side.BUY)
 PENDING_CANCEL = int(OrdStatus.PENDING_CANCEL)
-LEAVES_MAX = (1 << 31) - 1
 
 
 # ---------------------------------------------------------------- by id

@@ -3,6 +3,9 @@
 Reports are the truth. An order that risk does not hold (it was restarted, or released it early) is adopted when the venue says
 that it is open; a fill counts whoever's order it was. A fill is known by its match number and order, and counted once. Only what
 the venue ended is released; UNKNOWN releases nothing.
+
+The venue's wire has room for more than an order can be: quantities above 2**31, prices of eight bytes. A report with such figures
+changes nothing, since sums would overflow, and ends all new risk (`account.lost`): nobody knows what is true.
 """
 
 from hftd.core.atomics import fence_release
@@ -13,8 +16,8 @@ from hftd.msg.enums import ExecType, OrdStatus
 from hftd.msg.ids import strategy_of
 from hftd.msg.records import REPORT_SELL, position_dtype
 from hftd.risk.checks import value_of_position
-from hftd.risk.memory import FILLS, exposure_dtype, fill_dtype, risk_order_dtype, strategy_row_dtype, undo_dtype
-from hftd.risk.orders import LEAVES_MAX, count_open, end_orders, find_order, link_order, refresh, set_hold, widen_own
+from hftd.risk.memory import FILLS, PX_MAX, QTY_MAX, exposure_dtype, fill_dtype, risk_order_dtype, strategy_row_dtype, undo_dtype
+from hftd.risk.orders import count_open, end_orders, find_order, link_order, refresh, set_hold, widen_own
 from hftd.shm.control import STRATEGIES_MAX
 from hftd.shm.pool import take_row
 
@@ -83,6 +86,14 @@ def keep(undo, seq, instrument, position, index, rows):
 
 
 @leaf
+def believable(kind, px, qty, leaves):
+    """Tell whether a report's figures can be an order's, so that whatever is made of them fits. kind: ExecType."""
+    if leaves > QTY_MAX or px < 0 or px >= PX_MAX:
+        return False
+    return (kind != FILL and kind != BROKEN) or (px > 0 and qty <= QTY_MAX)
+
+
+@leaf
 def adopt(pool, rows, buckets, account, position, exposure, strategies, report):
     """Take up an open order that risk does not hold; return its row, or 0 where the table is full. It holds nothing yet."""
     index = take_row(pool, rows, risk_order_dtype)
@@ -109,7 +120,11 @@ def apply_report(report, pool, rows, buckets, account, positions, exposures, str
         counters.reports_unknown += 1
         return
     kind = report.exec_type + 0
-    leaves = min(report.leaves_qty + 0, LEAVES_MAX)
+    leaves, px = report.leaves_qty + 0, report.px
+    if not believable(kind, px, report.qty + 0, leaves):
+        counters.reports_impossible += 1
+        account.lost = 1
+        return
     position = row(positions, report.instrument, position_dtype)
     exposure = row(exposures, report.instrument, exposure_dtype)
     index = find_order(rows, buckets, report.cl_ord_id)
@@ -124,13 +139,13 @@ def apply_report(report, pool, rows, buckets, account, positions, exposures, str
         sign = 1 if kind == FILL else -1
         if report.flags & REPORT_SELL:
             position.sold_qty += sign * qty
-            position.sold_cash += sign * qty * report.px
+            position.sold_cash += sign * qty * px
         else:
             position.bought_qty += sign * qty
-            position.bought_cash += sign * qty * report.px
+            position.bought_cash += sign * qty * px
         if kind == FILL:
             position.fills += 1
-            position.last_fill_px = report.px
+            position.last_fill_px = px
             counters.fills += 1
         else:
             position.broken += 1
@@ -157,8 +172,8 @@ def apply_report(report, pool, rows, buckets, account, positions, exposures, str
             row(rows, index, risk_order_dtype).orig = 0
             count_open(account, position, row(strategies, row(rows, index, risk_order_dtype).strategy, strategy_row_dtype), 1)
         order = row(rows, index, risk_order_dtype)
-        if report.px > 0 and report.px != order.px:
-            order.px = report.px
+        if px > 0 and px != order.px:
+            order.px = px
             widen_own(exposure, order)
         if kind == REPLACED:
             before = find_order(rows, buckets, (report.cl_ord_id & ~SEQUENCE) | report.orig_seq)
@@ -187,7 +202,9 @@ def apply_report(report, pool, rows, buckets, account, positions, exposures, str
         widen_own(exposure, order)  # it stays, at its price
         index = 0
     elif kind == UNKNOWN:
-        row(rows, index, risk_order_dtype).status = LOST
+        order = row(rows, index, risk_order_dtype)
+        order.status = LOST
+        widen_own(exposure, order)  # a cancel that was under way may not have arrived
         return
     elif kind == CANCEL_PENDING:
         row(rows, index, risk_order_dtype).status = PENDING_CANCEL

@@ -47,10 +47,9 @@ class RiskAgent(Agent):
         self.limits, self.exposures = self.segment["limits"], self.segment["exposures"]
         self.strategies = self.segment["strategies"]
         self.served = [i for i, row in enumerate(config.strategy) if row.enabled]
-        self.packets = -1
+        self.heard = -1
         self.armed = 0
         self.next_look_ns = 0
-        self.starts: dict[int, int] = {}
         self.catch_up: dict[int, int] = {}
         self.killed = False
         self.overruns = 0
@@ -58,7 +57,6 @@ class RiskAgent(Agent):
         self.latched_before = False
         self.trading = False
         self.lost = False
-        self.breaker = 0
         self.misnamed: set[int] = set()
         symbols = self.segment["carried"]["symbol"]
         self.carried = {int(symbols[at]): int(at) for at in np.flatnonzero(symbols)}
@@ -98,7 +96,8 @@ class RiskAgent(Agent):
         self._join_reports()
         for index in self.served:
             self._join_intents(index, restarted)
-            self.strategies[index]["state"] = STRATEGY_ON
+            if int(self.strategies[index]["state"]) == STRATEGY_NONE:     # whoever was switched off before we died stays so
+                self.strategies[index]["state"] = STRATEGY_ON
         handle["gate"] = int(DenyReason.NOT_READY) if self.catch_up or self.lost else 0
         handle["feed_seen"] = clocks.now_ticks()
         self.arm()
@@ -123,7 +122,7 @@ class RiskAgent(Agent):
             self._reports_lost()
 
     def _reports_lost(self) -> None:
-        """Reports went by unread: nobody vouches for positions any more. No new risk until the daemon is started anew.
+        """Reports went by unread, or cannot be: nobody vouches for positions any more. No new risk until the daemon is new.
 
         Kept in memory: a risk process that is started again, later, finds nothing missing by itself.
         """
@@ -149,9 +148,9 @@ class RiskAgent(Agent):
 
     def cold(self, now_ns: int) -> None:
         now = clocks.now_ticks()
-        packets = self._packets()
-        if packets != self.packets:
-            self.packets = packets
+        heard = self._heard()
+        if heard != self.heard:
+            self.heard = heard
             self.handle["feed_seen"] = now
         self.arm()
         if not self.trading:
@@ -163,9 +162,13 @@ class RiskAgent(Agent):
             self.next_look_ns = now_ns + LOOK_NS
             self._look(now)
 
-    def _packets(self) -> int:
+    def _heard(self) -> int:
+        """Return how many packets of the lines brought something new, heartbeats included.
+
+        Others say nothing of now: those of another session, malformed ones, what came before, and what a server sends again.
+        """
         counted = self.market["counters"][0]
-        return sum(int(counted[name]) for name in ("packets_a", "packets_b", "packets_r"))
+        return sum(int(counted[name]) for name in ("first_a", "first_b", "heartbeats"))
 
     def arm(self) -> None:
         """Give instruments that the venue announced since the last look their own limits, and let them be traded.
@@ -225,7 +228,7 @@ class RiskAgent(Agent):
         for index in self.served:
             mark, row = marks[int(Role.STRATEGY) + index], self.strategies[index]
             pid, state, starts = int(mark["pid"]), int(mark["state"]), int(mark["starts"])
-            before, self.starts[index] = self.starts.get(index, starts) or starts, starts
+            before, row["starts"] = int(row["starts"]) or starts, starts
             if starts != before:  # started again faster than we look: what its predecessor had open goes
                 row["cancel_wanted"] = 1
                 self.log(LogCode.STRATEGY_ERROR, index, pid, state)
@@ -238,6 +241,8 @@ class RiskAgent(Agent):
                 self.log(LogCode.STRATEGY_ERROR, index, pid, state)
             elif not dead and self._back(index, int(row["state"]), state):
                 row["state"] = STRATEGY_ON
+        if not self.lost and int(self.account["lost"]):
+            self._reports_lost()
         if not self.lost and self._place("ring.report", PLACE_RISK) == ring.DETACHED:
             self._join_reports()
         if int(self.account["loss_latched"]) and not self.loss_told:
@@ -261,14 +266,14 @@ class RiskAgent(Agent):
 
         A feed that is not ready may be telling the day again: a breaker from before is no new one.
         """
-        level = int(self.market["session"][0]["breaker"])
-        if level > self.breaker:
+        level, before = int(self.market["session"][0]["breaker"]), int(self.account["breaker"])
+        if level > before:
             wanted = self.config.risk.on_breaker == "kill"
             if wanted:
                 kill.pull_within(self.config, self.memory, self.log, "breaker", f"market-wide circuit breaker, level {level}")
             self.log(LogCode.MARKET_BREAKER, level, int(wanted))
-        if level > self.breaker or int(self.memory["control"]["marks"][int(Role.FEED)]["ready"]):
-            self.breaker = level
+        if level > before or int(self.memory["control"]["marks"][int(Role.FEED)]["ready"]):
+            self.account["breaker"] = level           # in memory: our successor does not take it for a new one
 
     def _look_at_symbols(self) -> None:
         """Say which rows market data calls otherwise than risk does. The turn denies all new risk in them by itself."""

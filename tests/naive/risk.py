@@ -186,7 +186,8 @@ class Risk:
         if quote.trading != TradingState.TRADING:
             return DenyReason.NOT_TRADING
         low, high = quote.bid or quote.ask, quote.ask or quote.bid
-        if low <= 0 or (high - low) / low > 2 * limits.collar_bps / 10_000:
+        near, far = (low, high) if quote.bid and quote.ask else sorted((low, quote.last or low))
+        if low <= 0 or (far - near) / near > 2 * limits.collar_bps / 10_000:
             low = high = quote.last
         if low <= 0:
             return DenyReason.NO_REFERENCE_PRICE

@@ -97,7 +97,7 @@ class Desk:
         for name, value in values.items():
             cell[name] = value
         counted = self.memory["market"]["counters"][0]
-        counted["packets_a"] = int(counted["packets_a"]) + 1
+        counted["first_a"] = int(counted["first_a"]) + 1
 
     def intent(self, kind: int = NEW, side: int = BUY, px: int = PX, qty: int = 100, instrument: int = 0, place: int = 0,
                orig: int = 0, cl_ord_id: int | None = None, **fields: int) -> int:  # fmt: skip

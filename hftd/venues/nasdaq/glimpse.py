@@ -50,7 +50,7 @@ RECEIVES = 4
 """Receive calls in one slice."""
 
 TIMEOUT_S = 5.0
-"""Silence after which the server is given up."""
+"""Time without a message of the snapshot after which the server is given up."""
 
 PAUSE_S = 1.0
 """Between two snapshots asked for, at least."""
@@ -60,7 +60,7 @@ PER_INSTRUMENT = 160
 
 DIGIT_0, DIGIT_9, SPACE = ord("0"), ord("9"), ord(" ")
 
-spin_dtype = layout("spin", 128, [
+spin_dtype = layout("spin", 192, [
     ("stage", span_dtype),                        # bytes as received
     ("stage_head", "i8"),                         # offset of the first byte not parsed
     ("stage_tail", "i8"),                         # offset after the last received
@@ -73,6 +73,8 @@ spin_dtype = layout("spin", 128, [
     ("instruments", span_dtype),                  # instrument_dtype, the feed's
     ("used", "i8"),                               # of them
     ("chosen", "i8"),                             # 1: only those are followed; 0: all
+    ("taken", "i8"),                              # sequenced messages taken apart, whoever they are about
+    ("pad", ("i8", (7,))),
 ])  # fmt: skip
 
 
@@ -103,6 +105,7 @@ def collect(spin):
             kind = load8(message) if size > 0 else 0
             if spin.answer_at == 0 or size == 0:
                 return NOT_SOUND
+            spin.taken += 1
             if kind == END_OF_SNAPSHOT:
                 number = digits = 0
                 for i in range(1, END_SIZE if size == END_SIZE else 1):
@@ -193,7 +196,7 @@ class Spin:
 
     def _begin(self, now_ns: int) -> None:
         spin, agent = self.spin, self.agent
-        for name in ("stage_head", "stage_tail", "out_tail", "messages", "end_sequence", "answer_at"):
+        for name in ("stage_head", "stage_tail", "out_tail", "messages", "end_sequence", "answer_at", "taken"):
             spin[name] = 0
         spin["instruments"]["base"], spin["instruments"]["count"] = agent["instruments"]["base"], agent["instruments"]["count"]
         spin["used"], spin["chosen"] = agent["used"], agent["chosen"]
@@ -227,8 +230,12 @@ class Spin:
             self._fail(NO_CONNECTION if not self.connected else CUT_OFF)
 
     def _check_silence(self, now_ns: int) -> None:
-        if now_ns - self.heard_ns > self.timeout_s * 1e9:
+        if self._silent(now_ns):
             self._fail(SILENT)
+
+    def _silent(self, now_ns: int) -> bool:
+        """Tell whether nothing of a snapshot has come for too long."""
+        return now_ns - self.heard_ns > self.timeout_s * 1e9
 
     def _ask(self) -> bool:
         """Send the log-in as soon as the connection stands; True when all of it went out. Raises OSError."""
@@ -259,8 +266,8 @@ class Spin:
         view.release()
         if came == 0:
             return CUT_OFF
-        self.heard_ns = now_ns
         spin["stage_tail"] += came
+        before = int(spin["taken"])
         result = collect(spin)
         if result == LOGGED_IN:
             at = int(spin["answer_at"]) - int(spin["stage"]["base"])
@@ -268,7 +275,14 @@ class Spin:
             agent = self.agent
             if session and session != session_to_text(agent["session_a"], agent["session_b"]):
                 return FOREIGN
+            if bytes(self.stage[at + 10 : at + 30]).strip().lstrip(b"0") != b"1":
+                return NOT_SOUND                      # from the middle of a snapshot on: books without their first orders
             result = collect(spin)
+            self.heard_ns = now_ns
+        if int(spin["taken"]) != before:
+            self.heard_ns = now_ns
+        elif result == MORE and self._silent(now_ns):
+            return SILENT                             # heartbeats, or a message that does not end, are no snapshot
         return NOT_SOUND if result == LOGGED_IN else int(result)
 
     def _not_before(self) -> None:

@@ -28,7 +28,7 @@ from hftd.msg.records import (
     session_dtype,
     status_dtype,
 )
-from hftd.msg.status import BREAKER, OPERATIONAL, RESUMED, SHORT, apply_session, apply_status
+from hftd.msg.status import BREAKER, OPERATIONAL, RESUMED, SHORT, START_OF_DAY, apply_session, apply_status
 from hftd.shm.seqlock import begin_write, end_write
 from hftd.venues.nasdaq.itch50 import (
     BROKEN_TRADE,
@@ -80,6 +80,8 @@ SECOND_NS, DAY_S = 1_000_000_000, 86_400
 BUY, SELL, BOTH = ord("B"), ord("S"), ord("A")
 YES, NO_TEST, THIS_MARKET, ACTIVE, DIGIT_0 = ord("Y"), ord("0"), ord("Q"), ord("A"), ord("0")
 TEST_SYMBOL = ord("T")
+MWC, MWC_MASK = int.from_bytes(b"MWC", "little"), 0xFFFFFF
+"""Reasons of trading actions by which a market-wide breaker stops an instrument begin so: MWC1, MWC2, MWC3 by its level."""
 CODE_TRADING, CODE_PAUSED, CODE_QUOTE_ONLY = ord("T"), ord("P"), ord("Q")
 
 HIDDEN, STATUS, SYSTEM, BROKEN, DIRECTORY = (
@@ -189,18 +191,38 @@ def begin_breaker(agent, instrument, breach):
 
 @hot
 def tell_all(agent, event, px, qty, ref):
-    """Enter an event that concerns all instruments in the session's row, and publish it; let a breaker fall on each of them."""
+    """Enter an event that concerns all instruments in the session's row, and publish it; let a breaker fall on each of them.
+
+    The row stays open until all of that is done: who finds it so after our death tells the breaker again (feed/kept.py).
+    """
     apart()
     session = record_at(agent.session_state_at, session_dtype)
     begin_write(session)
     breach = apply_session(session, event, px, qty, ref)
-    end_write(session)
     if breach != 0:
         for index in range(agent.used):
             begin_breaker(agent, index, breach)
     if agent.sink == SINK_RING:
         make_room(agent, 1)
         emit(agent, row(span(agent.engine.books), 0, book_dtype), 0, event, px, qty, 0, ref, 0)
+    end_write(session)
+
+
+@hot
+def fallen(agent):
+    """Tell whether a market-wide breaker fell today."""
+    return record_at(agent.session_state_at, session_dtype).breaker != 0
+
+
+@hot
+def find_breaker(agent, level):
+    """An instrument is stopped now by a breaker of `level`: let it fall on all others, too, where its own message went by unheard.
+
+    It was lost on both lines, and the snapshot that made up for it does not speak of breakers.
+    """
+    apart()
+    if record_at(agent.session_state_at, session_dtype).breaker < level <= 3:
+        tell_all(agent, SYSTEM, 0, BREAKER, level)
 
 
 # ---------------------------------------------------------------- everything that does not touch a book
@@ -270,11 +292,16 @@ def find_symbol(agent, stock):
 
 @hot
 def apply_market(agent, at, kind):
-    """S V W: what concerns all instruments."""
+    """S V W: what concerns all instruments.
+
+    A snapshot has the day's system events, its start among them: that ends no breaker that fell since.
+    """
     apart()
     counters = record_at(agent.counters_at, feed_counters_dtype)
     if kind == SYSTEM_EVENT:
-        tell_all(agent, SYSTEM, 0, record_at(at, system_event_dtype).event_code, 0)
+        code = record_at(at, system_event_dtype).event_code + 0
+        if agent.snapshot != SNAPSHOT_APPLYING or code != START_OF_DAY or not fallen(agent):
+            tell_all(agent, SYSTEM, 0, code, 0)
     elif kind == MWCB_STATUS:
         counters.breakers += 1
         level = record_at(at, mwcb_status_dtype).breached_level - DIGIT_0
@@ -385,6 +412,8 @@ def apply_action(agent, at, kind, instrument, end):
         standing.trading = trading_state(action.trading_state)
         standing.reason = action.reason
         if standing.trading != TRADING:
+            if standing.reason & MWC_MASK == MWC and agent.snapshot != SNAPSHOT_APPLYING:
+                find_breaker(agent, (standing.reason >> 24) - DIGIT_0)
             standing.stopped = 1
         else:
             if standing.stopped != 0 or agent.snapshot != SNAPSHOT_APPLYING:

@@ -35,7 +35,7 @@ from hftd.venues.nasdaq.moldudp64 import END_OF_SESSION, HEADER, HEARTBEAT, pack
 
 SEQUENCE_MAX = 1 << 40
 
-JUMP = 1 << 16
+JUMP = 1 << 12
 """Messages that a packet may be ahead of all that is known and still be believed at once."""
 
 CLAIMS = 3

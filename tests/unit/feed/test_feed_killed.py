@@ -307,3 +307,22 @@ def test_nothing_looks_as_if_it_could_be_traded_while_all_is_made_anew(desk, mon
     assert (desk.rows["quotes"]["state"] == LIVE).any() and desk.rows["instruments"]["flags"].any()
     again(desk)
     assert seen and not any(seen)
+
+
+def test_a_breaker_is_whole_wherever_it_died_at_telling_it(desk):
+    """Nobody was told and no instrument has it; or the next feed lets it fall on all, and strategies have heard of it."""
+    for locate in (AAPL, MSFT):
+        desk.send(itch.add(locate, 60 + locate, "B", 100, PX - 900, "AAPL" if locate == AAPL else "MSFT"))
+    desk.live.until(lambda: desk.live.expected() == desk.seq + 1)
+    first = len(desk.events())
+    desk.live.send(itch.packet(desk.live.session, desk.seq + 1, itch.breach("2")))
+    images = desk.die()
+    outcomes = set()
+    for image in images:
+        put_back(desk.watched, image)
+        desk.start()
+        told = [int(event["ref"]) for event in desk.events()[first:] if int(event["kind"]) == EventKind.SYSTEM]
+        fallen = {*desk.rows["quotes"]["breaker"][:2].tolist(), *desk.rows["statuses"]["breaker"][:2].tolist()}
+        outcomes.add((tuple(sorted(set(told))), tuple(sorted(fallen)), int(desk.rows["session"]["breaker"][0])))
+        assert not np.any(desk.rows["session"]["version"] & 1)
+    assert outcomes == {((), (0,), 0), ((2,), (2,), 2)}

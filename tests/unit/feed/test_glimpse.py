@@ -5,11 +5,13 @@ import socket
 import struct
 import time
 
+import numpy as np
 import pytest
 
 from hftd.control.config import ConfigError
 from hftd.msg.enums import BookState, EventKind, TradingState
-from hftd.msg.records import FLAG_SNAPSHOT
+from hftd.msg.records import FLAG_SNAPSHOT, status_dtype
+from hftd.msg.status import apply_status
 from hftd.venues.nasdaq import glimpse
 from tests.support import itch_messages as itch
 from tests.support.feed_books import Feed
@@ -60,7 +62,7 @@ class Server:
             one.close()
 
 
-def spin(messages: list[bytes], upto: int, session: str = "SESSION001", end: str = "", extra: tuple = ()) -> bytes:
+def spin(messages: list[bytes], upto: int, session: str = "SESSION001", end: str = "", extra: tuple = (), first: int = 1) -> bytes:
     """Return what a server says of the books after the first `upto` messages."""
     clean = Feed(levels=2048, orders=4096)
     clean.apply(*messages[:upto])
@@ -68,7 +70,7 @@ def spin(messages: list[bytes], upto: int, session: str = "SESSION001", end: str
     for side, levels in zip("BS", clean.sides(0)):
         said += [itch.add(9, ref, side, qty, px) for px, queue in levels for ref, qty in queue]
     said += [*extra, b"G" + (end or f"{upto + 1:>20}").encode()]
-    return soup("A", f"{session:>10}{1:>20}".encode()) + b"".join(soup("S", message) for message in said)
+    return soup("A", f"{session:>10}{first:>20}".encode()) + b"".join(soup("S", message) for message in said)
 
 
 def same_books(live: Live, upto: int) -> bool:
@@ -165,6 +167,7 @@ BAD = {
     "end of session": (spin(day(300), 250)[:-24] + soup("Z"), glimpse.CUT_OFF),
     "no log-in": (spin(day(300), 250)[33:], glimpse.NOT_SOUND),
     "log-in twice": (spin(day(300), 250)[:33] * 2, glimpse.NOT_SOUND),
+    "from its middle on": (spin(day(300), 250, first=2), glimpse.NOT_SOUND),
     "log-in answered by noise": (soup("A", b"\xff" * 30), glimpse.FOREIGN),
 }
 
@@ -211,6 +214,27 @@ def test_a_silent_server_is_left_and_asked_again_at_a_bounded_rate(live, server)
     assert live.counter("requests") > asked, "servers of retransmissions are tried in between"
     live.until(live.ready, step=live.answer)
     assert same_books(live, 210), "and what they bring heals, since nothing was passed over"
+
+
+@pytest.mark.parametrize("said", [b"H", b"+"], ids=["heartbeats", "debug"])
+def test_a_server_that_lives_and_sends_no_snapshot_is_left_too(live, server, said):
+    """Its heartbeats are none: retransmission is tried in between, another snapshot asked for later."""
+    live.agent.spin.timeout_s, live.agent.spin.pause = 0.05, 1 << 62
+    live.publish(1, 100)
+    live.publish(111, 100)
+    half = spin(live.messages, 150)[:500]
+
+    def beat():
+        server.serve(half, hang_up=False)
+        if server.logins:
+            with contextlib.suppress(OSError):
+                server.open[0].sendall(soup(said.decode()))
+
+    live.until(lambda: live.counter("snapshot_failures") == 1, step=beat, limit_s=5.0)
+    assert live.agent.spin.failure == glimpse.SILENT
+    live.until(lambda: live.state() == STALE)
+    live.until(live.ready, step=live.answer)
+    assert same_books(live, 210)
 
 
 def test_a_forged_heartbeat_is_found_out_by_the_snapshot(live, server):
@@ -346,6 +370,7 @@ def test_a_breaker_among_the_messages_that_a_snapshot_stands_for_is_told(live, s
 @pytest.mark.parametrize("late", [False, True])
 def test_a_breaker_in_a_packet_that_found_no_room_in_the_queue_is_told(live, server, late):
     """The queue keeps what the snapshot will not contain; what it drops is looked through. late: it is not even kept at first."""
+    live.agent.spin.timeout_s = 60.0                  # it says nothing while the queue fills
     orders = day(1800)
     live.messages = [*orders[:1003], itch.breach("3"), *orders[1003:]]
     live.publish(1001 if not late else 1005, 4)
@@ -365,3 +390,94 @@ def test_a_breaker_in_a_packet_that_found_no_room_in_the_queue_is_told(live, ser
     live.until(lambda: live.expected() == 1741, step=lambda: (server.serve(answer), live.answer()))
     live.until(live.ready)
     assert breaker(live) == (3, 3, TradingState.TRADING) and same_books(live, 1740)
+
+
+def started_again(live: Live) -> None:
+    """Let the feed die, and another take its place over the same memory."""
+    live.agent.close()
+    live.agent = type(live.agent)(live.config, live.memory)
+    live.agent.prepare(False)
+
+
+def collars(live: Live) -> list[tuple[int, int]]:
+    """Return the collar in the quote, in the status row, and in a strategy's row made of the events alone."""
+    market = live.memory["market"]
+    own = np.zeros(1, status_dtype)
+    for event in live.events():
+        if int(event["kind"]) not in (EventKind.SYSTEM, EventKind.LEVEL):
+            apply_status(own[0], *(int(event[name]) for name in ("kind", "px", "qty", "ref", "orders")))
+    cells = (market["quotes"][0], market["statuses"][0], own[0])
+    return [(int(cell["collar_low"]), int(cell["collar_high"])) for cell in cells]
+
+
+def test_a_feed_that_starts_again_between_a_breaker_and_the_halt_knows_of_the_breaker(live, server):
+    """No snapshot speaks of it, and it says "T" of every instrument that is not halted yet."""
+    live.messages = [*day(100), itch.breaker_levels(7, 5, 3), itch.breach("2"), *day(300)[100:]]
+    live.publish(1, 102)
+    live.until(lambda: live.expected() == 103)
+    started_again(live)
+    assert breaker(live) == (2, 2, TradingState.UNKNOWN)
+    live.publish(121, 20)
+    answer = spin(live.messages, 130, extra=(itch.system("O"), itch.system("Q")))
+    live.until(live.ready, step=lambda: server.serve(answer))
+    assert live.counter("snapshots") == 1 and breaker(live) == (2, 2, TradingState.TRADING) and told_of_breakers(live) == 1
+    session = live.memory["market"]["session"][0]
+    assert [int(session[name]) for name in ("phase", "breaker", "level_1", "level_2", "level_3")] == [ord("Q"), 2, 7, 5, 3]
+
+    live.messages[140:] = [itch.action(9, "H", "MWC2"), itch.action(9, "T", "MWCQ")]
+    live.publish(141, 2)
+    live.until(lambda: live.expected() == 143)
+    assert breaker(live) == (0, 0, TradingState.TRADING)
+
+
+def test_a_breaker_that_went_by_unheard_is_known_by_the_first_halt_it_causes(live, server):
+    """Lost on both lines, and the snapshot says "T" of instruments that are not halted yet: the others' halts may take a while."""
+    live.messages = [*day(100), itch.directory(10, "MSFT"), itch.action(10, "T", symbol="MSFT"), itch.breach("2"), *day(300)[100:]]
+    live.publish(1, 102)
+    live.publish(121, 20)
+    answer = spin(live.messages, 130, extra=(itch.directory(10, "MSFT"), itch.action(10, "H", "MWC2", symbol="MSFT")))
+    live.until(live.ready, step=lambda: server.serve(answer))
+    assert breaker(live) == (0, 0, TradingState.TRADING), "what a snapshot says of halts may be hours old"
+    again = itch.action(10, "H", "MWC2", symbol="MSFT")
+    live.messages[140:] = [again, itch.action(9, "T", "MWCQ"), again]
+    live.publish(141, 1)
+    live.until(lambda: live.expected() == 142)
+    assert breaker(live) == (2, 2, TradingState.TRADING) and told_of_breakers(live) == 1
+    live.publish(142, 2)
+    live.until(lambda: live.expected() == 144)
+    assert breaker(live) == (0, 0, TradingState.TRADING) and told_of_breakers(live) == 1
+
+
+HALTS = {
+    "the breaker's own": ([itch.breach("1"), itch.action(9, "H", "MWC1")], 0),
+    "for news, before the breaker": ([itch.action(9, "H", "T1"), itch.breach("1")], 1),
+    "of this market, not of the instrument": ([itch.breach("1"), itch.operational(9, "Q", "H")], 1),
+}
+
+
+@pytest.mark.parametrize("name", HALTS)
+def test_a_feed_that_starts_again_in_a_halt_lifts_only_what_the_halt_ends(live, server, name):
+    """The snapshot says that the instrument trades."""
+    said, left = HALTS[name]
+    live.messages = [*day(100), *said, *day(300)[100:]]
+    live.publish(1, 102)
+    live.until(lambda: live.expected() == 103)
+    started_again(live)
+    live.publish(121, 20)
+    answer = spin(live.messages, 130)
+    live.until(live.ready, step=lambda: server.serve(answer))
+    assert breaker(live) == (left, left, TradingState.TRADING)
+
+
+def test_a_feed_that_starts_again_in_a_pause_keeps_its_collar_until_trading_resumes(live, server):
+    """In the quote that risk reads, in the row, and in what strategies made of the events: they are one all the time."""
+    live.messages = [*day(100), itch.action(9, "P", "LUDP"), itch.collar(9, 100, 90, 110), *day(300)[100:]]
+    live.publish(1, 102)
+    live.until(lambda: live.expected() == 103)
+    assert collars(live) == [(90, 110)] * 3
+    started_again(live)
+    assert collars(live) == [(90, 110)] * 3
+    live.publish(121, 20)
+    answer = spin(live.messages, 130)                 # it says "T": trading resumed while nobody was there
+    live.until(live.ready, step=lambda: server.serve(answer))
+    assert live.counter("snapshots") == 1 and collars(live) == [(0, 0)] * 3

@@ -184,6 +184,18 @@ def test_one_forged_number_is_not_believed(live):
     assert live.counter("doubted") == 3 and live.counter("gaps") == 0 and live.ready()
 
 
+def test_one_forged_number_not_so_far_ahead_stops_nothing(live):
+    """Believed, it would keep every book RECOVERING until the session came there, and ask servers for what is still to come."""
+    live.publish(1, 50)
+    live.send(itch.packet(live.session, 60_000, *live.messages[:10]))
+    live.control(5_000, line=1)
+    live.publish(51, 50)
+    live.until(lambda: live.expected() == 101)
+
+    assert live.counter("doubted") == 2 and live.counter("gaps") == live.counter("requests") == 0
+    assert live.ready() and live.state() == LIVE
+
+
 def test_a_jump_that_a_line_repeats_is_believed(live):
     live.publish(1, 50)
     for sequence in (100_000, 100_010, 100_020):
@@ -303,6 +315,25 @@ def test_a_new_session_after_the_end_clears_the_books(live):
     assert int(EventKind.CLEAR) in kinds and live.counter("sessions") == 2
     live.messages = live.messages[:60]
     assert same_books(live) and live.ready()
+
+
+def test_what_is_left_of_a_silent_session_does_not_take_the_feed_back(live):
+    """A straggler behind the change of sessions: the books of the new one stay."""
+    live.publish(1, 30)
+    live.until(lambda: live.expected() == 31)
+    live.agent.handle["last_heard"] -= 2 * int(live.agent.handle["silence"])  # as if it had said nothing for so long
+    old, live.session = live.session, "SESSION002"
+    live.control(1)
+    live.until(lambda: live.counter("foreign") == 1)
+    live.session = old
+    live.publish(31, 10)
+    live.until(lambda: live.counter("foreign") == 2)
+    live.step()
+    live.session = "SESSION002"
+    live.publish(1, 40)
+    live.until(lambda: live.expected() == 41)
+
+    assert live.counter("sessions") == 2 and live.counter("foreign") == 2 and live.ready()
 
 
 def test_a_configured_session_is_never_left():

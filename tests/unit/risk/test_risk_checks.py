@@ -79,6 +79,13 @@ def test_ids_only_grow(desk):
     assert desk.reason(cl_ord_id=make_id(0, 0x000003, 1)) == DenyReason.OK
 
 
+@pytest.mark.parametrize("cl_ord_id", [0, -(1 << 63)])
+def test_an_id_that_is_none_is_refused(desk, cl_ord_id):
+    """0 marks a free row: an order under it would be held by a row that a restart takes for free, again and again."""
+    assert desk.reason(cl_ord_id=cl_ord_id) == DenyReason.BAD_FIELD
+    assert set(desk.open_sums().values()) == {0}
+
+
 def test_the_instrument_must_be_announced(desk):
     """An index outside the table, or a row that the venue has not announced, is unknown; announced, it trades."""
     assert desk.reason(instrument=4) == DenyReason.UNKNOWN_INSTRUMENT
@@ -135,6 +142,16 @@ def test_collar_falls_back_to_the_last_print(desk):
     assert desk.reason() == DenyReason.NO_REFERENCE_PRICE
     desk.quote(bid=PX, ask=0, last=0)
     assert desk.reason(px=PX) == DenyReason.OK
+
+
+@pytest.mark.parametrize(("bid", "ask", "side", "px"), [(0, 199_999_0000, BUY, 199_999_0000), (100, 0, SELL, 100)])
+def test_one_stub_quote_alone_is_no_reference(desk, bid, ask, side, px):
+    """All that is left of a side is a stub, and the other side is empty: the last print holds, or shares go for pennies."""
+    desk.quote(bid=bid, ask=ask, last=PX)
+    assert desk.reason(side=side, px=px, qty=1) == DenyReason.PRICE_COLLAR
+    assert desk.reason(side=side, px=PX, qty=1) == DenyReason.OK
+    desk.quote(bid=bid and PX - 9_0000, ask=ask and PX + 9_0000, last=PX)
+    assert desk.reason(side=side, px=PX + (9_0000 if ask else -9_0000), qty=1) == DenyReason.OK, "a side that moved is none"
 
 
 def test_a_torn_quote_is_no_reference(desk):
@@ -276,6 +293,21 @@ def test_a_breaker_that_a_new_feed_tells_again_is_no_new_one(tmp_path):
             kill.clear(desk.config, desk.memory, "anna")
 
 
+def test_a_breaker_that_a_new_risk_process_finds_is_no_new_one(tmp_path):
+    """It was acted upon, a person lifted the switch, risk dies: the switch stays off. One that fell meanwhile pulls it."""
+    desk = Desk(tmp_path, risk={"on_breaker": "kill"})
+    desk.memory["control"]["marks"][int(Role.FEED)]["ready"] = 1
+    session = desk.memory["market"]["session"][0]
+    for level, anew, pulled in ((1, False, True), (1, True, False), (2, True, True)):
+        session["breaker"] = level
+        if anew:
+            desk.start()
+        desk.agent.next_look_ns = 0
+        desk.agent.cold(1)
+        assert bool(int(desk.run["kill"])) == pulled, level
+        kill.clear(desk.config, desk.memory, "anna")
+
+
 def test_round_lots_only(desk):
     """Where the venue takes no other quantities."""
     facts = desk.memory["market"]["instruments"][0]
@@ -316,6 +348,16 @@ def test_an_order_that_was_asked_to_go_is_not_crossed(desk):
     assert desk.reason(side=SELL, px=PX, place=1) == DenyReason.SELF_CROSS
 
 
+def test_an_order_whose_cancel_may_be_lost_is_crossed_again(desk):
+    """The session broke with the cancel under way: the order may stand, and in a session that is gone nobody will say."""
+    bid = desk.intent(px=PX, place=0)
+    desk.intent(kind=CANCEL, cl_ord_id=bid, qty=0)
+    desk.step()
+    assert desk.reason(side=SELL, px=PX, qty=10, place=1) == DenyReason.OK
+    desk.report(ExecType.UNKNOWN, bid, qty=100, leaves=100)
+    assert desk.reason(side=SELL, px=PX, qty=10, place=1) == DenyReason.SELF_CROSS
+
+
 def test_self_cross_can_be_allowed(tmp_path):
     """risk.self_cross = false leaves it to the venue."""
     desk = Desk(tmp_path, risk={"self_cross": False})
@@ -351,6 +393,20 @@ def test_stale_market_data(tmp_path):
     desk.quote()
     desk.agent.cold(2)
     assert desk.reason(px=PX - 100) == DenyReason.OK
+
+
+@pytest.mark.parametrize("said", ["foreign", "malformed", "truncated", "doubted", "duplicates_a", "first_r"])
+def test_packets_that_say_nothing_of_now_are_no_market_data(tmp_path, said):
+    """The venue changed its session, or a line repeats itself: datagrams arrive, and books stand still at their last prices."""
+    desk = Desk(tmp_path, risk={"feed_stale_ms": 1000})
+    desk.agent.handle["feed_seen"] = int(desk.agent.handle["feed_seen"]) - 2 * int(desk.clock["hz"])
+    for name in ("packets_r" if said == "first_r" else "packets_a", said):
+        desk.memory["market"]["counters"][0][name] += 1
+    desk.agent.cold(1)
+    assert desk.reason() == DenyReason.FEED_STALE
+    desk.memory["market"]["counters"][0]["heartbeats"] += 1
+    desk.agent.cold(2)
+    assert desk.reason() == DenyReason.OK
 
 
 def test_open_orders(tmp_path):

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from hftd.msg.enums import AgentState, DenyReason, ExecType
+from hftd.msg.enums import AgentState, DenyReason, ExecType, Role
 from hftd.msg.ids import make_id
 from hftd.risk import ledger
-from hftd.risk.memory import NO_ASK
-from tests.support.risk_desk import BUY, CANCEL, NEW, PX, REPLACE, SELL, Desk
+from hftd.risk.memory import NO_ASK, STRATEGY_DEAD, STRATEGY_OFF, STRATEGY_OVERRUN
+from tests.support.risk_desk import BUY, CANCEL, CANCEL_ALL, NEW, PX, REPLACE, SELL, Desk
 
 
 @pytest.fixture
@@ -85,6 +85,31 @@ def test_an_instrument_is_armed_again_only_when_the_venue_announces_it_again(des
     rows["flags"][:3] = 1
     desk.agent.cold(1)
     assert desk.reason(side=SELL, qty=1, px=PX + 100) == DenyReason.OK
+
+
+@pytest.mark.parametrize("state", [STRATEGY_OFF, STRATEGY_OVERRUN, STRATEGY_DEAD])
+def test_a_strategy_that_was_switched_off_stays_so(desk, state):
+    """By an operator, because it reads no denials, or because it is gone."""
+    desk.memory["risk"]["strategies"][0]["state"] = state
+    desk.start()
+    assert desk.reason(qty=1) == DenyReason.STRATEGY_DISABLED
+    assert desk.reason(qty=1, px=PX - 200, place=1) == DenyReason.OK
+
+
+def test_a_strategy_that_was_started_again_while_risk_was_down(desk):
+    """In the fused layout it always is. Its predecessor's orders are cancelled: it knows nothing of them."""
+    mark = desk.memory["control"]["marks"][int(Role.STRATEGY)]
+    mark["starts"] = 1
+    desk.agent.cold(1_000_000_000)
+    desk.start()
+    desk.agent.cold(1 << 60)
+    desk.step()
+    assert desk.orders() == []
+    mark["starts"] = 2
+    desk.start()
+    desk.agent.cold(1 << 61)
+    desk.step()
+    assert [(int(order["kind"]), int(order["strategy"])) for order in desk.orders()] == [(CANCEL_ALL, 0)]
 
 
 def test_derived_memory_is_made_anew(desk):

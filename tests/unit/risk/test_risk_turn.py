@@ -137,6 +137,36 @@ def test_reports_of_orders_it_does_not_hold(desk):
     assert set(desk.open_sums().values()) == {0}
 
 
+IMPOSSIBLE = {
+    "a fill above 2**31": (ExecType.FILL, {"qty": 4_000_000_000, "leaves": 0}),
+    "a fill above what the wire takes": (ExecType.FILL, {"qty": 1_000_000, "leaves": 0}),
+    "a fill at a price of eight bytes": (ExecType.FILL, {"qty": 10, "px": 1 << 62, "leaves": 90}),
+    "a fill at a negative price": (ExecType.FILL, {"qty": 10, "px": -PX, "leaves": 90}),
+    "a fill at no price": (ExecType.FILL, {"qty": 10, "px": 0, "leaves": 90}),
+    "a broken fill of 2**32": (ExecType.BROKEN, {"qty": (1 << 32) - 1, "leaves": 100}),
+    "more open than an order can be": (ExecType.MODIFIED, {"leaves": 1 << 31}),
+    "accepted at a price of eight bytes": (ExecType.REPLACED, {"px": 1 << 40, "leaves": 100}),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_a_report_that_cannot_be_changes_nothing_and_ends_new_risk(desk, name):
+    """Sums would overflow, a loss become a profit. Cancels still pass; a new risk process is as careful as the one before."""
+    order = accepted(desk)
+    sums, held = desk.open_sums(), desk.position()
+    exec_type, fields = IMPOSSIBLE[name]
+    desk.report(exec_type, order, venue_id=7, **fields)
+    desk.step()
+    assert (desk.open_sums(), desk.position()) == (sums, held) and int(desk.account["pnl"]) == 0
+    assert desk.count("reports_impossible") == 1
+    assert desk.reason(instrument=1) == DenyReason.NOT_READY, "at once, not when cold code looks"
+    desk.agent.cold(1 << 60)
+    assert int(desk.agent.mark["state"]) == AgentState.DEGRADED and not int(desk.agent.mark["ready"])
+    desk.start()
+    assert desk.reason(instrument=1) == DenyReason.NOT_READY
+    assert desk.reason(kind=CANCEL, cl_ord_id=order, qty=0) == DenyReason.OK
+
+
 def test_a_report_about_no_instrument_is_dropped(desk):
     """An index outside the table touches nothing."""
     desk.report(ExecType.FILL, make_id(0, 1, 1), qty=10, instrument=4, venue_id=1)
