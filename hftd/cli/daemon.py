@@ -199,7 +199,7 @@ def stop(options) -> int:
 
 def _not_in_order(name: str, config, memory) -> list[str]:
     """Return what is wrong with a daemon that has stopped. Its memory is the last word: the names are gone, the mapping is not."""
-    from hftd.gateway.setup import open_rows
+    from hftd.gateway.left import open_rows
     from hftd.msg.enums import AgentState, Role
     from hftd.shm import map as shared
     from hftd.shm.segment import existing

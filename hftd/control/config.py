@@ -180,6 +180,8 @@ class Gateway:
     firm: str = key("", "firm on every order; empty: the account's default", pattern=r"[A-Z]{0,4}")
     orders_max: int = key(1 << 16, "rows of the order table", min=64, max=1 << 24, power_of_two=True)
     login_timeout_s: float = key(5.0, "how long to wait for the log-in's answer", unit="s", min=0.1, max=60)
+    clean_timeout_s: float = key(10.0, "how long the venue may take to cancel what an earlier run left open; then the start fails, and "
+                                 "names the orders", unit="s", min=0.1, max=300)  # fmt: skip
     dead_after_s: float = key(5.0, "silence after which the venue is held for dead", unit="s", min=1.5, max=60)
     risk_dead_ms: int = key(1000, "silence of risk after which the gateway cancels everything", unit="ms", min=10, max=60000)
 
