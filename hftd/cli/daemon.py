@@ -3,13 +3,17 @@
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import time
 from pathlib import Path
 
-from hftd.cli.instances import Ambiguous, configured, name_argument, to_change, to_kill
+from hftd.cli.instances import Ambiguous, NotRunning, configured, name_argument, running, starting, to_change, to_kill
 from hftd.errors import HftdError, exit_code
+
+GIVE_UP_S = 30.0
+"""How long a start may take to give up: one that compiles ends at once, one whose roles come up takes them down."""
 
 
 def config_argument(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +85,14 @@ def start(options) -> int:
         return Supervisor(config, lock, on_ready=up).run()
     log = open_log(log_dir(config) / "supervisor.log")
     read_end, write_end = os.pipe()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():            # from before the fork: who is told to end must end the child, too
+        if handler == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
     pid = os.fork()
     if pid == 0:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         os.close(read_end)
         code = 1
         try:
@@ -101,9 +111,6 @@ def start(options) -> int:
             sys.stdout.flush()
             os._exit(code)
     os.close(write_end)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)
     try:
         with os.fdopen(read_end) as pipe:
             word, _, text = pipe.readline().strip().partition(" ")
@@ -173,23 +180,31 @@ def _socket(name: str) -> Path:
 
 
 def stop(options) -> int:
-    """Stop the daemon and wait until it is gone."""
+    """Stop the daemon and wait until it is gone; one that is being started gives up."""
     from hftd.cli.main import complain, say
     from hftd.control.channel import ask
     from hftd.control.config import log_dir
-    from hftd.control.supervisor import wait_gone
+    from hftd.control.supervisor import longest_stop_s, wait_gone
     from hftd.core.agent import alive
     from hftd.shm import map as shared
 
-    name = to_change(options, "stop")
+    name = _to_stop(options)
+    coming = starting()
+    if name in coming:
+        return _give_up(name, coming[name])
+    if _is_dead(name):
+        return _stop_dead(name)
     config, memory = shared.attach(name)
-    begun = time.monotonic()
+    begun, starts = time.monotonic(), _starts(memory)
     pid = ask(_socket(name), do="stop")["pid"]
     say(f"hftd: {name} is stopping (pid {pid})")
-    if not wait_gone(pid, config.daemon.stop_timeout_s + 10) and alive(pid):
-        complain(f"pid {pid} is still there after {config.daemon.stop_timeout_s + 10:g} s; end it with: kill -9 {pid}; hftd clean")
+    patience = longest_stop_s(config)
+    if not wait_gone(pid, patience) and alive(pid):
+        complain(f"pid {pid} is still there after {patience:g} s; end it with: kill -9 {pid}; hftd clean")
         return 1
     wrong = _not_in_order(name, config, memory)
+    if _starts(memory) > starts:
+        wrong.insert(0, "its gateway died or had to be killed, and another one was started to cancel what was open")
     if wrong:
         complain(f"{name} stopped, but {'; '.join(wrong)}; see {log_dir(config)}")
         return 1
@@ -197,9 +212,88 @@ def stop(options) -> int:
     return 0
 
 
+def _to_stop(options) -> str:
+    """Return the instance that a stop means: of those that run or are being started; where there is none, the only dead one."""
+    from hftd.shm.segment import instances
+
+    if not options.name and not running() and not starting():
+        dead = [name for name in instances() if _is_dead(name)]
+        if len(dead) == 1:
+            return dead[0]
+        if dead:
+            raise Ambiguous(f"stop: no daemon is running, and several have died: {', '.join(dead)}; say which one with -n NAME")
+    return to_change(options, "stop", coming=True)
+
+
+def _starts(memory) -> int:
+    """Return how often the gateway of a daemon was started."""
+    from hftd.msg.enums import Role
+    from hftd.shm import map as shared
+
+    return int(memory["control"]["marks"][shared.mark_of(Role.GATEWAY)]["starts"])
+
+
+def _give_up(name: str, pid: int) -> int:
+    """Have a start that compiles yet, or makes its memory, give up; wait until it has."""
+    from hftd.cli.main import complain, say
+    from hftd.control.supervisor import wait_gone
+    from hftd.shm.segment import existing
+
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        raise HftdError(f"{name}: pid {pid} belongs to another user; run as the user that started it") from None
+    say(f"hftd: {name} is being started (pid {pid}); told to give up")
+    if not wait_gone(pid, GIVE_UP_S):
+        complain(f"pid {pid} is still there after {GIVE_UP_S:g} s; end it with: kill -9 {pid}; hftd clean")
+        return 1
+    if left := existing(name):
+        complain(f"{name} gave up, but {len(left)} segments are left: see hftd status, hftd clean")
+        return 1
+    say(f"hftd: {name} gave up before it was up")
+    return 0
+
+
+def _is_dead(name: str) -> bool:
+    """Tell whether an instance's memory is there, and its supervisor is not."""
+    from hftd.shm.segment import SegmentError, full_name, instances, owner
+
+    with contextlib.suppress(SegmentError):           # another user's: it is for him to say
+        return name in instances() and not owner(full_name(name, "control"))
+    return False
+
+
+def _stop_dead(name: str) -> int:
+    """Of a daemon whose supervisor is gone: wait for roles that still cancel, and say what may live at the venue."""
+    from hftd.cli.main import complain, say
+    from hftd.control.supervisor import longest_stop_s, wait_gone
+    from hftd.gateway.left import in_words
+    from hftd.shm import map as shared
+    from hftd.shm.segment import full_name, held_by
+
+    config, memory = shared.attach(name, stale_ok=True)
+    still = held_by(full_name(name, "control"))
+    if still:
+        say(f"hftd: the supervisor of {name} is gone; its roles (pid {', '.join(map(str, still))}) cancel, and end by themselves")
+        deadline = time.monotonic() + longest_stop_s(config)
+        late = [pid for pid in still if not wait_gone(pid, max(deadline - time.monotonic(), 0.0))]
+        if late:
+            complain(f"{name}: still there: end them with: kill -9 {' '.join(map(str, late))}; hftd clean")
+    orders = in_words(memory)
+    if orders:
+        complain(f"{name} is dead, and ORDERS MAY LIVE AT THE VENUE: {orders}; see to them there, or: hftd start -c "
+                 f"{shlex.quote(config.path)}, which cancels them before it trades")  # fmt: skip
+        return 1
+    if still:
+        return 1 if late else 0
+    raise NotRunning(f"{name} is not running: it has died, as far as its memory tells with no order open; `hftd clean` removes that")
+
+
 def _not_in_order(name: str, config, memory) -> list[str]:
     """Return what is wrong with a daemon that has stopped. Its memory is the last word: the names are gone, the mapping is not."""
-    from hftd.gateway.left import open_rows
+    from hftd.gateway.left import in_words, open_rows
     from hftd.msg.enums import AgentState, Role
     from hftd.shm import map as shared
     from hftd.shm.segment import existing
@@ -210,7 +304,7 @@ def _not_in_order(name: str, config, memory) -> list[str]:
     wrong = [f"{', '.join(failed)} failed or had to be killed"] if failed else []
     still = len(open_rows(memory["orders"]))
     if still:
-        wrong.append(f"{still} orders stayed open: see to them at the venue")
+        wrong.append(f"{still} orders stayed open: see to them at the venue: {in_words(memory)}")
     elif int(marks[shared.mark_of(Role.GATEWAY)]["state"]) != AgentState.STOPPED:
         wrong.append("whether an order is open only the venue knows")
     if left := existing(name):

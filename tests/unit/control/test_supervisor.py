@@ -193,7 +193,7 @@ class Watched(Supervisor):
         self.placement = SimpleNamespace(fused=False)
         self.clock, self.marks, self.now = {"hz": 10}, np.zeros(32, mark_dtype), 1000
         self._looked = self._patient = 0
-        self._exit, self.failures = {}, []
+        self._exit, self.failures, self._began = {}, [], {}
         monkeypatch.setattr("hftd.control.supervisor.clocks.now_ticks", lambda: self.now)
         self.child = os.fork()
         if self.child == 0:
@@ -227,6 +227,23 @@ def test_roles_that_were_stopped_together_with_the_supervisor_are_not_killed(wat
     assert watched.look(1, ticks=1000)
     watched.marks["heartbeat"] = watched.now + 1
     assert watched.look(20)
+
+
+def test_a_role_that_opens_yet_has_the_time_of_a_start(watched):
+    """Started again, it may have a large store to make: it beats first when it is open. It hangs where a start would have failed."""
+    watched.marks["heartbeat"] = watched._began["feed"] = watched.now
+    watched.look(59)
+    assert watched.look(1), "29.5 of daemon.ready_timeout_s = 30 s"
+    assert not watched.look(2)
+    assert watched._last_words(Role.FEED, 0) == ("feed", "not open after 30 s (daemon.ready_timeout_s): killed")
+
+
+def test_a_role_that_beat_once_has_no_longer(watched):
+    watched.marks["heartbeat"] = watched._began["feed"] = watched.now
+    watched.look(30)
+    watched.marks["heartbeat"] = watched.now
+    assert watched.look(20)
+    assert not watched.look(2)
 
 
 def test_a_role_that_had_to_be_killed_has_failed(watched):
