@@ -331,6 +331,9 @@ def kill(options) -> int:
             continue
         done = "the kill switch is off" if options.clear else "killed: everything is being cancelled, nothing more is sent"
         say(f"hftd: {name}: {done}")
+    for name, pid in (starting() if options.all else {}).items():
+        complain(f"{name} is being started (pid {pid}), and was not killed: hftd stop -n {name}")
+        failed = 1
     return failed
 
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from hftd.cli.instances import starting
+from hftd.cli.main import main
 from hftd.shm import segment
 from hftd.sim.options import SYNTHETIC_SYMBOLS
 from tests.support.daemon import Exchange, hftd, name_of, nothing_left, pids_of, running, until, write_config
@@ -50,14 +51,14 @@ def test_a_daemon_that_ends_for_its_gateway_s_death_starts_another_to_cancel(tmp
     assert exchange.end()["open_orders"] == 0
 
 
-def test_a_stop_with_a_gateway_that_hangs_cancels_all_the_same(tmp_path, exchange):
+def test_a_stop_with_a_gateway_that_hangs_cancels_all_the_same(tmp_path, exchange, capsys):
     with running(tmp_path, exchange, SYMBOLS, daemon={"stop_timeout_s": 0.5}) as (name, _):
         until(lambda: orders_open(name), 30, "open orders")
         os.kill(gateway(name), signal.SIGSTOP)
-        stopped = hftd("stop", "-n", name)
-        assert stopped.returncode == 1
-        assert f"hftd: {name} stopped, but its gateway died or had to be killed, and another one was started to cancel" in stopped.stderr
-        assert "stayed open" not in stopped.stderr and "only the venue knows" not in stopped.stderr
+        assert main(["stop", "-n", name]) == 1, "here, not in a process of its own: a busy host starts none before the hang is seen"
+        said = capsys.readouterr().err
+        assert f"hftd: {name} stopped, but its gateway died or had to be killed, and another one was started to cancel" in said
+        assert "stayed open" not in said and "only the venue knows" not in said
         assert nothing_left(name)
     assert exchange.end()["open_orders"] == 0
 

@@ -97,6 +97,29 @@ def test_segment_that_may_not_be_read_is_not_taken_away(instance, monkeypatch):
         assert segment.existing(instance)
 
 
+def test_second_instance_of_a_name_is_refused_in_whatever_directory_before_it_compiles(tmp_path, instance):
+    """The memory has one name, and two locks guard nothing."""
+    config = build({"daemon": {"name": instance, "run_dir": str(tmp_path)}}, "c.toml")
+    with another(instance) as pid:
+        with pytest.raises(StartError, match=rf"^an instance called '{instance}' is running \(pid {pid}\)"):
+            take_lock(config)
+    os.close(take_lock(config))
+
+
+def test_memory_that_roles_of_a_dead_supervisor_use_is_not_taken_away(tmp_path, instance):
+    """They cancel yet, and the last of them removes the memory by its name: a daemon started meanwhile would lose its own."""
+    name = segment.full_name(instance, "control")
+    with another(instance, called="hftd:gateway") as pid:
+        header = segment.attach(name, [Part("mark", mark_dtype, 1)]).header
+        header["owner_pid"] = 1 << 22                 # no process has that number
+        with pytest.raises(StartError, match=rf"is ending, its supervisor is gone: pid {pid} of it cancel yet; wait for them"):
+            reclaim(instance)
+        assert segment.existing(instance) == [name]
+        with pytest.raises(StartError, match="is ending"):
+            take_lock(build({"daemon": {"name": instance, "run_dir": str(tmp_path)}}, "c.toml"))
+    assert reclaim(instance) == [name]
+
+
 def test_other_instances_are_not_touched(instance):
     other = f"{instance}x"
     try:
