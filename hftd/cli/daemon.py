@@ -9,8 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from hftd.cli.instances import Ambiguous, NotRunning, configured, name_argument, running, starting, to_change, to_kill
-from hftd.errors import HftdError, exit_code
+from hftd.cli.arguments import number
+from hftd.cli.instances import Ambiguous, NotRunning, configured, given, name_argument, running, starting, to_change, to_kill
+from hftd.errors import HftdError, WrongUse, exit_code
 
 GIVE_UP_S = 30.0
 """How long a start may take to give up: one that compiles ends at once, one whose roles come up takes them down."""
@@ -37,7 +38,7 @@ def add(commands) -> None:
     parser.set_defaults(run=stop)
     parser = commands.add_parser("kill", help="kill switch: cancel everything, send nothing more, until cleared")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("-n", "--name", default="", help="instance (default: the only one running)")
+    which.add_argument("-n", "--name", type=given, default="", help="instance (default: the only one running)")
     which.add_argument("--all", action="store_true", help="every daemon that is running")
     parser.add_argument("--by", default="", help="who does it (kept in the latch); default, but not for --clear: the user")
     parser.add_argument("--why", default="", help="the reason (kept in the latch)")
@@ -45,7 +46,7 @@ def add(commands) -> None:
     parser.set_defaults(run=kill)
     parser = commands.add_parser("clean", help="show and remove what a crash left behind")
     parser.add_argument("--dry-run", action="store_true", help="only show")
-    parser.add_argument("--cache", nargs="?", type=float, const=7.0, metavar="DAYS",
+    parser.add_argument("--cache", nargs="?", type=number(float, low=0), const=7.0, metavar="DAYS",
                         help="remove compiled kernels that were not used for a week (or DAYS)")  # fmt: skip
     parser.set_defaults(run=clean)
 
@@ -64,7 +65,7 @@ def start(options) -> int:
     import dataclasses
 
     from hftd.cli.main import complain
-    from hftd.control.config import load, log_dir
+    from hftd.control.config import load, log_dir, password
     from hftd.control.host import check_host, place
     from hftd.control.supervisor import Supervisor, daemonize, open_log, take_lock
     from hftd.control.warm import warm as compile_all
@@ -74,6 +75,7 @@ def start(options) -> int:
     if options.layout:
         config = dataclasses.replace(config, daemon=dataclasses.replace(config.daemon, layout=options.layout))
     placement = place(config)
+    password(config)                                  # one that cannot be sent is told before anything is compiled
     lock = take_lock(config, wait_s=config.daemon.stop_timeout_s if options.foreground else 0.0)
     compile_all(config)
     if options.foreground:
@@ -317,7 +319,7 @@ def kill(options) -> int:
     from hftd.cli.main import complain, say
 
     if options.clear and not options.by:
-        raise HftdError("the kill switch is lifted by a named person: hftd kill --clear --by NAME")
+        raise WrongUse("the kill switch is lifted by a named person: hftd kill --clear --by NAME")
     if options.clear and options.all:
         raise Ambiguous("kill --clear: one at a time: say which one with -n NAME")
     names = [to_change(options, "kill --clear")] if options.clear else to_kill(options)
@@ -369,8 +371,8 @@ def clean(options) -> int:
     if options.cache is not None:
         from hftd.core.cache import sweep
 
-        count, size = sweep(options.cache * 86_400)
-        say(f"{count} compiled kernels removed, {size / (1 << 20):.1f} MiB")
+        count, size = sweep(options.cache * 86_400, remove=not options.dry_run)
+        say(f"{count} compiled kernels {'would be ' if options.dry_run else ''}removed, {size / (1 << 20):.1f} MiB")
         return 0
     removed = 0
     for name in segment.instances() if not options.dry_run else []:

@@ -10,6 +10,7 @@
 Turned down: taking the one called hftd, or the newest, as looking does; asking back, which a script cannot answer.
 """
 
+import argparse
 import contextlib
 import os
 import re
@@ -40,12 +41,19 @@ class Ambiguous(HftdError):
 def name_argument(parser, changes: bool = False) -> None:
     """Add `-n NAME`; `changes`: to a command that must not take the wrong one."""
     usual = "the only one running, where no other is known" if changes else "the only one running, or hftd"
-    parser.add_argument("-n", "--name", default="", help=f"instance (default: {usual})")
+    parser.add_argument("-n", "--name", type=given, default="", help=f"instance (default: {usual})")
+
+
+def given(text: str) -> str:
+    """Argparse's type of a name: an empty one is a script's unset variable, and means nobody."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name an instance, was empty")
+    return text
 
 
 def configured() -> str:
     """Return the configuration file that commands use without -c."""
-    return os.environ.get("HFTD_CONFIG", DEFAULT_CONFIG)
+    return os.environ.get("HFTD_CONFIG") or DEFAULT_CONFIG
 
 
 def running() -> dict[str, int]:

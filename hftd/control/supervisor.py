@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hftd.cli.main import complain
+from hftd.control import waiting
 from hftd.control.channel import Server
 from hftd.control.config import LAYOUTS, Config, log_dir, resolved, role_placement, run_dir
 from hftd.control.fused import FusedHost, blamed
@@ -408,7 +409,8 @@ class Supervisor:
             if not missing:
                 break
             if time.monotonic() > deadline:
-                raise StartError(f"not ready after {self.config.daemon.ready_timeout_s:g} s: waiting for {', '.join(missing)}")
+                after = f"not ready after {self.config.daemon.ready_timeout_s:g} s"
+                raise StartError(f"{after}: waiting for {waiting.in_words(self.config, self.memory, missing)}")
             for request, reply in server.requests():
                 self._answer(request, reply, stopped)
             time.sleep(TICK_S)

@@ -74,14 +74,15 @@ def directory() -> Path:
     return base
 
 
-def sweep(older_than_s: float) -> tuple[int, int]:
-    """Remove kernels that were not loaded for `older_than_s` seconds; return how many, and their bytes."""
+def sweep(older_than_s: float, remove: bool = True) -> tuple[int, int]:
+    """Remove kernels that were not loaded for `older_than_s` seconds; return how many, and their bytes. remove: False: only look."""
     count = size = 0
     for path in directory().glob("*.kernel"):
         with contextlib.suppress(OSError):
             facts = path.stat()
             if time.time() - facts.st_mtime > older_than_s:
-                path.unlink()
+                if remove:
+                    path.unlink()
                 count, size = count + 1, size + facts.st_size
     return count, size
 
