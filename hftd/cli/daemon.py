@@ -38,7 +38,7 @@ def add(commands) -> None:
     parser.set_defaults(run=stop)
     parser = commands.add_parser("kill", help="kill switch: cancel everything, send nothing more, until cleared")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("-n", "--name", type=given, default="", help="instance (default: the only one running)")
+    which.add_argument("-n", "--name", type=given, default=None, help="instance (default: the only one running)")
     which.add_argument("--all", action="store_true", help="every daemon that is running")
     parser.add_argument("--by", default="", help="who does it (kept in the latch); default, but not for --clear: the user")
     parser.add_argument("--why", default="", help="the reason (kept in the latch)")
@@ -318,7 +318,7 @@ def kill(options) -> int:
     """Pull the kill switch, or lift it; 1 where that could not be done to one of those that are meant."""
     from hftd.cli.main import complain, say
 
-    if options.clear and not options.by:
+    if options.clear and not options.by.strip():
         raise WrongUse("the kill switch is lifted by a named person: hftd kill --clear --by NAME")
     if options.clear and options.all:
         raise Ambiguous("kill --clear: one at a time: say which one with -n NAME")

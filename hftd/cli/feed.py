@@ -47,9 +47,11 @@ def line_arguments(parser) -> None:
 
 
 def configuration(options):
-    """Return the configuration asked for, or None."""
-    from hftd.control.config import load
+    """Return the configuration asked for, or None. Raises ConfigError for it, and for an `--interface` that is none."""
+    from hftd.control.config import ipv4, load
 
+    if options.interface:
+        ipv4(options.interface, "--interface")
     return load(options.config) if options.config else None
 
 

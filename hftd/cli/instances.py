@@ -41,7 +41,7 @@ class Ambiguous(HftdError):
 def name_argument(parser, changes: bool = False) -> None:
     """Add `-n NAME`; `changes`: to a command that must not take the wrong one."""
     usual = "the only one running, where no other is known" if changes else "the only one running, or hftd"
-    parser.add_argument("-n", "--name", type=given, default="", help=f"instance (default: {usual})")
+    parser.add_argument("-n", "--name", type=given, default=None, help=f"instance (default: {usual})")
 
 
 def given(text: str) -> str:

@@ -423,13 +423,14 @@ def _check_addresses(config: Config, name: str) -> None:
         if text or where in needed:
             host, _ = host_port(text, f"{name}: {where}")
             if where in ("feed.line_a", "feed.line_b"):
-                _ipv4(host, f"{name}: {where}")
+                ipv4(host, f"{name}: {where}")
     if feed.line_b and feed.line_b == feed.line_a:
         raise ConfigError(f"{name}: feed.line_b: is line_a again ({feed.line_a}); leave it empty where there is no second line")
-    _ipv4(feed.interface, f"{name}: feed.interface")
+    ipv4(feed.interface, f"{name}: feed.interface")
 
 
-def _ipv4(text: str, where: str) -> None:
+def ipv4(text: str, where: str) -> None:
+    """Raise ConfigError where a text is no IPv4 address."""
     try:
         ipaddress.IPv4Address(text)
     except ValueError:
