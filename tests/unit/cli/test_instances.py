@@ -211,3 +211,14 @@ def test_a_kill_of_all_tells_of_one_that_will_trade_when_it_is_up(tmp_path, caps
         assert main(["kill", "--all"]) == 1
         assert killed(only)
         assert f"{name} is being started (pid {pid}), and was not killed: hftd stop -n {name}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [
+    ["status"], ["status", "--all"], ["status", "--json"], ["orders"], ["positions", "--json"], ["book", "AAA"], ["latency"],
+    ["latency", "--json"], ["memory"], ["memory", "--json"],
+])  # fmt: skip
+def test_a_daemon_whose_clock_does_not_run_yet_is_being_started(tmp_path, capsys, words):
+    """Its memory is there, and not one figure in it means anything."""
+    with daemons(tmp_path) as ((config, _),):
+        assert main(words) == 1
+        assert capsys.readouterr() == ("", f"hftd: instance {config.daemon.name!r} is being started; try again in a moment\n")
