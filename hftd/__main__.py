@@ -13,6 +13,9 @@ def run() -> None:
 
     At once: taking down an interpreter with a compiler in it takes longer than most commands, and nothing here waits for it.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:                # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):      # a name that is no text, a terminal without our signs: shown as it can be
             stream.reconfigure(errors="backslashreplace")

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from hftd.cli.arguments import number
+from hftd.cli.arguments import days
 from hftd.cli.instances import Ambiguous, NotRunning, configured, given, name_argument, running, starting, to_change, to_kill
 from hftd.errors import HftdError, WrongUse, exit_code
 
@@ -46,7 +46,7 @@ def add(commands) -> None:
     parser.set_defaults(run=kill)
     parser = commands.add_parser("clean", help="show and remove what a crash left behind")
     parser.add_argument("--dry-run", action="store_true", help="only show")
-    parser.add_argument("--cache", nargs="?", type=number(float, low=0), const=7.0, metavar="DAYS",
+    parser.add_argument("--cache", nargs="?", type=days, const=7.0, metavar="DAYS",
                         help="remove compiled kernels that were not used for a week (or DAYS)")  # fmt: skip
     parser.set_defaults(run=clean)
 
@@ -290,7 +290,7 @@ def _stop_dead(name: str) -> int:
         return 1
     if still:
         return 1 if late else 0
-    raise NotRunning(f"{name} is not running: it has died, as far as its memory tells with no order open; `hftd clean` removes that")
+    raise NotRunning(f"{name} is not running: it died, with no order open as far as its memory tells; `hftd clean` removes that")
 
 
 def _not_in_order(name: str, config, memory) -> list[str]:

@@ -70,7 +70,7 @@ def running() -> dict[str, int]:
 
 
 def starting() -> dict[str, int]:
-    """Return the instances whose start has no shared memory yet, since it compiles, with the pid of each; this user's, all for root.
+    """Return the instances whose start has no shared memory yet, since it compiles, with the pid of each; other users' for root.
 
     They are known by the lock that they hold open and have signed, wherever their run directory lies.
     """
@@ -94,8 +94,8 @@ def nobody(name: str = "") -> NotRunning:
     coming = {one: pid for one, pid in starting().items() if name in ("", one)}
     if coming:
         said = ", ".join(f"{one} (pid {pid})" for one, pid in coming.items())
-        return NotRunning(f"no daemon{f' called {name!r}' if name else ''} is running yet: {said} is being started, and compiles or "
-                          f"makes its memory; `hftd stop` ends it")  # fmt: skip
+        return NotRunning(f"no daemon{f' called {name!r}' if name else ''} is running yet: {said} is being started, and compiles "
+                          "or makes its memory; `hftd stop` ends it")  # fmt: skip
     return NotRunning(f"no daemon {f'called {name!r} ' if name else ''}is running; start one with: hftd start")
 
 

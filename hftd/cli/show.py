@@ -34,7 +34,7 @@ def add(commands) -> None:
 
 
 def attach(options):
-    """Attach to the instance a command means; return its configuration and its memory. Raises HftdError where there is nothing to see.
+    """Attach to the instance a command means; return its configuration and its memory. Raises HftdError where nothing is there yet.
 
     Its clock is calibrated when all memory is made: before, no figure in it means anything.
     """

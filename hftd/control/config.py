@@ -126,9 +126,9 @@ class Feed:
     line_b: str = key("", "the same for line B; empty: no second line")
     interface: str = key("127.0.0.1", "address of the interface that joins the groups")
     request: list[str] = key(["127.0.0.1:31003"], "host:port of the retransmission servers, asked in turn")
-    session: str = key("", "MoldUDP64 session to accept, 10 characters at most; empty: the first one heard", pattern=SESSION)
+    session: str = key("", "MoldUDP64 session to accept, 10 characters; empty: the first one heard", pattern=SESSION)
     glimpse: str = key("", "host:port of the snapshot server (GLIMPSE); empty: none")
-    glimpse_user: str = key("", "user name for the snapshot server, 6 characters at most; empty: the gateway's", pattern=r"[ -~]{0,6}")
+    glimpse_user: str = key("", "user name for the snapshot server, 6 characters; empty: the gateway's", pattern=r"[ -~]{0,6}")
     orders_max: int = key(1 << 20, "live orders in all books together", min=1024, max=1 << 28, power_of_two=True)
     levels_max: int = key(1 << 17, "price levels in all books together", min=1024, max=1 << 26, power_of_two=True)
     prints_max: int = key(1 << 18, "prints remembered, so that one the venue breaks can be taken out again", min=1024, max=1 << 26,
@@ -186,12 +186,12 @@ class Gateway:
     username: str = key("HFTD01", "SoupBinTCP user name, 6 characters at most")
     password_env: str = key("HFTD_PASSWORD", "environment variable that holds the password")
     password_file: str = key("", "file that holds it instead, mode 0600; a plain name: a systemd credential, or beside this file")
-    session: str = key("", "SoupBinTCP session to ask for, 10 characters at most; empty: the current one", pattern=SESSION)
+    session: str = key("", "SoupBinTCP session to ask for, 10 characters; empty: the current one", pattern=SESSION)
     firm: str = key("", "firm on every order; empty: the account's default", pattern=r"[A-Z]{0,4}")
     orders_max: int = key(1 << 16, "rows of the order table", min=64, max=1 << 24, power_of_two=True)
     login_timeout_s: float = key(5.0, "how long to wait for the log-in's answer", unit="s", min=0.1, max=60)
-    clean_timeout_s: float = key(10.0, "how long the venue may take to cancel what an earlier run left open; then the start fails, and "
-                                 "names the orders", unit="s", min=0.1, max=300)  # fmt: skip
+    clean_timeout_s: float = key(10.0, "how long the venue may take to cancel what an earlier run left open; then the start fails, "
+                                 "and names the orders", unit="s", min=0.1, max=300)  # fmt: skip
     dead_after_s: float = key(5.0, "silence after which the venue is held for dead", unit="s", min=1.5, max=60)
     risk_dead_ms: int = key(1000, "silence of risk after which the gateway cancels everything", unit="ms", min=10, max=60000)
 
@@ -481,7 +481,7 @@ def password(config: Config) -> str:
 def _sent(text: str, what: str) -> str:
     """Return a password that can be sent; the error does not show it. Raises ConfigError."""
     if not re.fullmatch(rf"[ -~]{{0,{PASSWORD_MAX}}}", text):
-        raise ConfigError(f"{what} must be {PASSWORD_MAX} plain ASCII characters at most, on one line; it has {len(text)} characters")
+        raise ConfigError(f"{what} must be {PASSWORD_MAX} plain ASCII characters at most, on one line; it has {len(text)}")
     return text
 
 

@@ -134,8 +134,9 @@ def refuse_second(instance: str) -> None:
         if pid and pid != os.getpid():
             raise StartError(f"an instance called {instance!r} is running (pid {pid}); stop it, or choose another daemon.name")
         if not segment.owner(name) and (still := segment.held_by(name)):
-            raise StartError(f"an instance called {instance!r} is ending, its supervisor is gone: pid {', '.join(map(str, still))} of "
-                             "it cancel yet; wait for them with `hftd stop`, or choose another daemon.name")  # fmt: skip
+            pids = ", ".join(map(str, still))
+            raise StartError(f"an instance called {instance!r} is ending, its supervisor is gone: pid {pids} of it cancel "
+                             "yet; wait for them with `hftd stop`, or choose another daemon.name")  # fmt: skip
 
 
 def reclaim(instance: str) -> list[str]:
@@ -535,7 +536,8 @@ class Supervisor:
         One that ended because the venue cancels nothing has done what can be done.
         """
         there = any(role == Role.GATEWAY for role, _, _ in self.children.values())
-        if there or self._cleaners >= CLEANERS or self._exit.get("gateway") == EXIT_ORDERS_OPEN or not left.open_rows(self.memory["orders"]):
+        refused = self._exit.get("gateway") == EXIT_ORDERS_OPEN
+        if there or refused or self._cleaners >= CLEANERS or not left.open_rows(self.memory["orders"]):
             return False
         self._cleaners += 1
         self.run_words["session_up"] = 0

@@ -26,11 +26,12 @@ def in_words(memory, most: int = SHOWN) -> str:
 
 
 def _order(memory, row) -> str:
-    """Return one order as a person at the venue's desk needs it: side, shares still open, symbol, price, and both sides' numbers."""
+    """Return one order as the venue's desk needs it: side, shares still open, symbol, price, and both sides' numbers."""
     number, venue = int(row["cl_ord_id"]), int(row["venue_id"])
     known = ids.text(number) if number else f"an earlier run's number {int(row['user_ref'])}"
     heard = f"venue order {venue}" if venue else "not accepted yet"
-    return f"{Side(int(row['side'])).name.lower()} {int(row['leaves'])} {_symbol(memory, row)} at {to_text(int(row['px']))} ({known}, {heard})"
+    side, px = Side(int(row["side"])).name.lower(), to_text(int(row["px"]))
+    return f"{side} {int(row['leaves'])} {_symbol(memory, row)} at {px} ({known}, {heard})"
 
 
 def _symbol(memory, row) -> str:

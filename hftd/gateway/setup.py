@@ -334,8 +334,9 @@ class GatewayAgent(Agent):
         """Give up on a venue that does not cancel what an earlier run left. Raises OrdersStay, always."""
         self._log_open()
         limit, orders = self.config.gateway.clean_timeout_s, left.in_words(self.memory)
-        raise OrdersStay(f"{self.config.path}: gateway.clean_timeout_s: the venue did not cancel within {limit:g} s what an earlier run "
-                         f"left open there: {orders}; cancel it at the venue, then start again")  # fmt: skip
+        where = f"{self.config.path}: gateway.clean_timeout_s"
+        raise OrdersStay(f"{where}: the venue did not cancel within {limit:g} s what an earlier run left open there: "
+                         f"{orders}; cancel it at the venue, then start again")  # fmt: skip
 
     def _log_open(self) -> None:
         for order in open_rows(self.segment):

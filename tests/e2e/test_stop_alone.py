@@ -1,4 +1,4 @@
-"""Stops that find something missing: no gateway to cancel, a venue that does not answer, a daemon that only compiles, a dead one."""
+"""Stops that find something missing: no gateway to cancel, no answer of the venue, a daemon that only compiles, a dead one."""
 
 import json
 import os
@@ -34,7 +34,8 @@ def exchange(tmp_path):
 
 
 def gateway(name):
-    return next(row["pid"] for row in json.loads(hftd("status", "-n", name, "--json").stdout)["agents"] if row["agent"] == "gateway")
+    agents = json.loads(hftd("status", "-n", name, "--json").stdout)["agents"]
+    return next(row["pid"] for row in agents if row["agent"] == "gateway")
 
 
 def orders_open(name):
@@ -47,7 +48,8 @@ def test_a_daemon_that_ends_for_its_gateway_s_death_starts_another_to_cancel(tmp
         pids, supervisor = pids_of(name), int((tmp_path / name / "pid").read_text())
         os.kill(gateway(name), signal.SIGKILL)
         until(lambda: nothing_left(name, [supervisor, *pids]), 30, "the daemon to cancel and go")
-    assert "no gateway is left, and orders may be open: one is started to cancel them" in (tmp_path / "log/supervisor.log").read_text()
+    log = (tmp_path / "log/supervisor.log").read_text()
+    assert "no gateway is left, and orders may be open: one is started to cancel them" in log
     assert exchange.end()["open_orders"] == 0
 
 

@@ -16,7 +16,6 @@ from hftd.shm import map as shared
 from hftd.shm import segment
 from tests.support.risk_desk import small_config
 
-
 STARTED: set[str] = set()
 """Instances that a test is starting; what else is being started on this machine is nobody's business here."""
 

@@ -60,3 +60,13 @@ def test_a_name_that_is_no_text_is_shown_as_it_can_be(tmp_path):
     for encoding in ("utf-8", "ascii"):
         done = subprocess.run(command, capture_output=True, cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": encoding}, check=False)
         assert b"Traceback" not in done.stderr and b"\\udcff.toml: " in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("to", [">&-", "2>&- >&-", ">/dev/full"])
+def test_output_that_goes_nowhere_is_no_traceback(tmp_path, to):
+    """Closed by whoever started us, or a full disk: the latter is told."""
+    (tmp_path / "c.toml").touch()
+    line = f"{sys.executable} -m hftd check --seconds 0 -c {tmp_path}/c.toml --json {to}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert "Traceback" not in done.stderr and "Error" not in done.stderr
+    assert (done.stderr == "hftd: the output cannot be written: No space left on device\n") == (to == ">/dev/full")

@@ -79,7 +79,8 @@ def left_open(tmp_path):
 def test_a_venue_that_cancels_nothing_is_waited_for_so_long_and_no_longer(tmp_path, clock):
     """Then the gateway ends, and says which orders stay: a person must see to them."""
     line, order = left_open(tmp_path)
-    desk = GatewayDesk(tmp_path, line, up=False, gateway={"orders_max": 64, "address": f"127.0.0.1:{line.port}", "clean_timeout_s": 7.0})
+    wanted = {"orders_max": 64, "address": f"127.0.0.1:{line.port}", "clean_timeout_s": 7.0}
+    desk = GatewayDesk(tmp_path, line, up=False, gateway=wanted)
     try:
         desk.until(lambda: int(desk.session["state"]) == LINK_CLEANING)
         clock[0] += 7_000_000_000 - 1
@@ -90,8 +91,8 @@ def test_a_venue_that_cancels_nothing_is_waited_for_so_long_and_no_longer(tmp_pa
             desk.step()
         venue = line.exchange.orders[1].number
         assert str(raised.value) == (
-            f"{desk.config.path}: gateway.clean_timeout_s: the venue did not cancel within 7 s what an earlier run left open there: "
-            f"buy 70 AAA at 100.00 ({ids.text(order)}, venue order {venue}); cancel it at the venue, then start again"
+            f"{desk.config.path}: gateway.clean_timeout_s: the venue did not cancel within 7 s what an earlier run left open "
+            f"there: buy 70 AAA at 100.00 ({ids.text(order)}, venue order {venue}); cancel it at the venue, then start again"
         )
         assert raised.value.exit_code == EXIT_ORDERS_OPEN
         assert int(desk.run["session_up"]) == 0 and not int(desk.agent.mark["ready"])
