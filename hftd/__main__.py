@@ -15,7 +15,7 @@ def run() -> None:
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:                # closed by whoever started us
-            setattr(sys, name, open(os.devnull, "w"))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):      # a name that is no text, a terminal without our signs: shown as it can be
             stream.reconfigure(errors="backslashreplace")
