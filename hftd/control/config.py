@@ -340,7 +340,7 @@ def _items(item: dataclasses.Field, value: list, where: str) -> None:
     for one in value:
         if not isinstance(one, wanted) or isinstance(one, bool):
             raise ConfigError(f"{where}: must hold {TYPES[wanted].partition(' ')[2]}s only, held {one!r}")
-        if wanted is str and not one.isprintable():
+        if isinstance(one, str) and not one.isprintable():
             raise ConfigError(f"{where}: must hold no control character, held {one!r}")
     if len(set(value)) != len(value):
         twice = next(one for at, one in enumerate(value) if one in value[:at])
