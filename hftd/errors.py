@@ -14,6 +14,12 @@ class HftdError(Exception):
     exit_code = 1
 
 
+class WrongUse(HftdError):
+    """The command line asks for what cannot be, and what would be right."""
+
+    exit_code = WRONG
+
+
 def exit_code(error: BaseException) -> int:
     """Return the exit code that an error asks for."""
     return error.exit_code if isinstance(error, HftdError) else 1

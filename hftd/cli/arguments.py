@@ -40,3 +40,6 @@ seconds = number(float, above=0)
 
 interval = number(float, low=0.05, high=86_400)
 """How long between two looks."""
+
+days = number(float, low=0)
+"""How old something is."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from hftd.cli.arguments import count as at_least_one
 from hftd.cli.arguments import number, seconds
-from hftd.errors import HftdError
+from hftd.errors import HftdError, WrongUse
 
 positive = number(float, above=0, hint="leave it out for as fast as possible")
 
@@ -47,9 +47,11 @@ def line_arguments(parser) -> None:
 
 
 def configuration(options):
-    """Return the configuration asked for, or None."""
-    from hftd.control.config import load
+    """Return the configuration asked for, or None. Raises ConfigError for it, and for an `--interface` that is none."""
+    from hftd.control.config import ipv4, load
 
+    if options.interface:
+        ipv4(options.interface, "--interface")
     return load(options.config) if options.config else None
 
 
@@ -67,14 +69,14 @@ def feed(options) -> int:
     config, lines = configuration(options), desks.parse_lines(options.line)
     live, synthetic = options.source == "live", options.source == "synthetic"
     if live and not (config or lines):
-        raise HftdError("feed live: say which lines: -c CONFIG, or --line GROUP:PORT")
+        raise WrongUse("feed live: say which lines: -c CONFIG, or --line GROUP:PORT")
     pace = desks.Pace(options.pace, options.rate)
     if live and pace.active:
-        raise HftdError("feed live: --pace and --rate are for recordings")
+        raise WrongUse("feed live: --pace and --rate are for recordings")
     capture, file, market, orders = None, None, None, 0
     if synthetic:
         if pace.active:
-            raise HftdError("feed synthetic: --pace and --rate are for recordings")
+            raise WrongUse("feed synthetic: --pace and --rate are for recordings")
         market = synthetic_market(options)
         orders = 2 * options.symbols * options.live
     elif not live:
@@ -129,15 +131,15 @@ def feed(options) -> int:
 
 
 def synthetic_market(options):
-    """Return the market of `feed synthetic`. Raises HftdError for what cannot be."""
+    """Return the market of `feed synthetic`. Raises WrongUse for what cannot be."""
     from hftd.sim.day import Market
 
     for name, value, low, high in (("messages", options.messages, 1, 10**12), ("symbols", options.symbols, 1, 16384),
                                    ("live", options.live, 1, 100_000), ("seed", options.seed, 0, 1 << 62)):  # fmt: skip
         if not low <= value <= high:
-            raise HftdError(f"--{name}: must be {low:,} to {high:,}, was {value:,}")
+            raise WrongUse(f"--{name}: must be {low:,} to {high:,}, was {value:,}")
     if options.symbols * options.live > 1 << 24:
-        raise HftdError(f"--symbols times --live: at most {1 << 24:,} live orders, these are {options.symbols * options.live:,}")
+        raise WrongUse(f"--symbols times --live: at most {1 << 24:,} live orders, these are {options.symbols * options.live:,}")
     return Market(options.symbols, options.live, options.seed, options.messages)
 
 
@@ -222,10 +224,10 @@ def record(options) -> int:
     if not lines and config is not None:
         lines = configured_lines(config)
     if not lines:
-        raise HftdError("record: say which lines: -c CONFIG, or --line GROUP:PORT")
+        raise WrongUse("record: say which lines: -c CONFIG, or --line GROUP:PORT")
     interface = options.interface or (config.feed.interface if config else "")
     if not interface:
-        raise HftdError("record: say which interface joins the groups: --interface IP")
+        raise WrongUse("record: say which interface joins the groups: --interface IP")
     recording = Recording(options.out, lines, interface, options.max_bytes, options.buffer)
     facts = recording.run(options.seconds, ready=lambda: say(f"hftd record: recording, {recording.stamps}"))
     if options.json:

@@ -10,8 +10,10 @@
 Turned down: taking the one called hftd, or the newest, as looking does; asking back, which a script cannot answer.
 """
 
+import argparse
 import contextlib
 import os
+import re
 from pathlib import Path
 
 from hftd.errors import WRONG, HftdError
@@ -19,6 +21,9 @@ from hftd.errors import WRONG, HftdError
 DEFAULT_CONFIG = "config/hftd.toml"
 TRACES = ("pid", "kill.json", "kill.last.json")
 """Files that show a directory to be an instance's: its lock, its latch."""
+
+INSTANCE = re.compile(r"[a-z][a-z0-9_-]{0,23}")
+"""What an instance may be called, as daemon.name has it."""
 
 
 class NotRunning(HftdError):
@@ -36,12 +41,19 @@ class Ambiguous(HftdError):
 def name_argument(parser, changes: bool = False) -> None:
     """Add `-n NAME`; `changes`: to a command that must not take the wrong one."""
     usual = "the only one running, where no other is known" if changes else "the only one running, or hftd"
-    parser.add_argument("-n", "--name", default="", help=f"instance (default: {usual})")
+    parser.add_argument("-n", "--name", type=given, default=None, help=f"instance (default: {usual})")
+
+
+def given(text: str) -> str:
+    """Argparse's type of a name: an empty one is a script's unset variable, and means nobody."""
+    if not text:
+        raise argparse.ArgumentTypeError("must name an instance, was empty")
+    return text
 
 
 def configured() -> str:
     """Return the configuration file that commands use without -c."""
-    return os.environ.get("HFTD_CONFIG", DEFAULT_CONFIG)
+    return os.environ.get("HFTD_CONFIG") or DEFAULT_CONFIG
 
 
 def running() -> dict[str, int]:
@@ -57,6 +69,36 @@ def running() -> dict[str, int]:
     return found
 
 
+def starting() -> dict[str, int]:
+    """Return the instances whose start has no shared memory yet, since it compiles, with the pid of each; other users' for root.
+
+    They are known by the lock that they hold open and have signed, wherever their run directory lies.
+    """
+    from hftd.shm.segment import instances
+
+    found, there = {}, instances()
+    for entry in os.listdir("/proc"):
+        with contextlib.suppress(OSError, ValueError):
+            if not entry.isdigit() or os.getuid() not in (0, os.stat(f"/proc/{entry}").st_uid):
+                continue
+            for handle in os.scandir(f"/proc/{entry}/fd"):
+                lock = Path(os.readlink(handle.path))
+                if lock.name == "pid" and INSTANCE.fullmatch(lock.parent.name) and lock.parent.name not in there:
+                    if os.path.samestat(lock.stat(), handle.stat()) and lock.read_text().strip() == entry:
+                        found[lock.parent.name] = int(entry)
+    return found
+
+
+def nobody(name: str = "") -> NotRunning:
+    """Return the error that no daemon (of this name) runs; where one is on its way up, it says so."""
+    coming = {one: pid for one, pid in starting().items() if name in ("", one)}
+    if coming:
+        said = ", ".join(f"{one} (pid {pid})" for one, pid in coming.items())
+        return NotRunning(f"no daemon{f' called {name!r}' if name else ''} is running yet: {said} is being started, and compiles "
+                          "or makes its memory; `hftd stop` ends it")  # fmt: skip
+    return NotRunning(f"no daemon {f'called {name!r} ' if name else ''}is running; start one with: hftd start")
+
+
 def instance(options) -> str:
     """Return the instance that a looking command means. Raises NotRunning where none runs, HftdError where it is not clear."""
     from hftd.shm.segment import instances
@@ -65,20 +107,23 @@ def instance(options) -> str:
         return _named(options.name)
     there = instances()
     if not there:
-        raise NotRunning("no daemon is running; start one with: hftd start")
+        raise nobody()
     alive = list(running()) or there
     if len(alive) > 1 and "hftd" not in alive:
         raise HftdError(f"several daemons are running: {', '.join(alive)}; choose one with -n NAME")
     return "hftd" if "hftd" in alive else alive[0]
 
 
-def to_change(options, what: str) -> str:
-    """Return the instance that a changing command means. what: the command. Raises NotRunning, and Ambiguous."""
+def to_change(options, what: str, coming: bool = False) -> str:
+    """Return the instance that a changing command means. what: the command. Raises NotRunning, and Ambiguous.
+
+    coming: one that is being started is meant, too.
+    """
     if options.name:
-        return _named(options.name)
-    alive = running()
+        return options.name if coming and options.name in starting() else _named(options.name)
+    alive = running() | (starting() if coming else {})
     if not alive:
-        raise NotRunning("no daemon is running; start one with: hftd start")
+        raise nobody()
     names = known(alive)
     if len(names) > 1:
         shown = ", ".join(f"{name} ({why})" for name, why in sorted(names.items()))
@@ -92,7 +137,7 @@ def to_kill(options) -> list[str]:
         return [_named(options.name)]
     alive = list(running())
     if not alive:
-        raise NotRunning("no daemon is running; start one with: hftd start")
+        raise nobody()
     if len(alive) > 1 and not options.all:
         raise Ambiguous(f"kill: several daemons are running: {', '.join(alive)}; say which one with -n NAME, or all: --all")
     return alive
@@ -129,5 +174,5 @@ def _named(name: str) -> str:
     from hftd.shm.segment import instances
 
     if name not in instances():
-        raise NotRunning(f"no daemon called {name!r} is running; start one with: hftd start")
+        raise nobody(name)
     return name

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hftd.cli.arguments import interval
-from hftd.cli.instances import instance, name_argument
+from hftd.cli.instances import name_argument
+from hftd.cli.show import attach
 
 SHOWN = 10
 """Slow orders in the table; --json has all that are kept."""
@@ -47,9 +48,8 @@ def _look(options) -> tuple[str, list, dict[str, Any]]:
     from hftd.control.config import LAYOUTS
     from hftd.core import clock as clocks
     from hftd.gateway.memory import HISTOGRAMS
-    from hftd.shm import map as shared
 
-    config, running = shared.attach(instance(options))
+    config, running = attach(options)
     control = running["control"]
     hz = int(clocks.snapshot(control["clock"][0])["hz"])
     layout = f"{config.daemon.name}, layout {LAYOUTS[int(control['run'][0]['layout'])]}"

@@ -6,6 +6,7 @@ Commands import what they need when they run, so that `hftd --help` and `hftd st
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -61,6 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename is not None:
+            raise
+        complain(f"the output cannot be written: {error.strerror}")
+        return 1
 
 
 def complain(text: str) -> None:

@@ -57,11 +57,11 @@ def books(options) -> int:
     from hftd.cli.main import say
     from hftd.cli.tables import table
     from hftd.core.fixed import to_text
-    from hftd.errors import HftdError
+    from hftd.errors import WrongUse
     from hftd.feed.books import books as rebuild
 
     if bool(options.out) != bool(options.symbol):
-        raise HftdError("books: --symbol and --out go together")
+        raise WrongUse("books: --symbol and --out go together")
     facts = rebuild(options.file, bbo_out=options.bbo, symbol=options.symbol, levels=options.levels, out=options.out)
     if options.json:
         say(json.dumps(facts))

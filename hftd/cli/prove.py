@@ -7,7 +7,8 @@ from typing import Any
 
 from hftd.cli.arguments import number
 from hftd.cli.daemon import config_argument
-from hftd.cli.instances import DEFAULT_CONFIG, instance, name_argument
+from hftd.cli.instances import DEFAULT_CONFIG, name_argument
+from hftd.cli.show import attach
 
 COLOURS = {"PASS": "green", "WARN": "yellow", "FAIL": "bold red", "INFO": "dim"}
 
@@ -168,13 +169,12 @@ def memory(options) -> int:
     from hftd.cli.main import say
     from hftd.control import memorymap
     from hftd.control.config import load
-    from hftd.shm import map as shared
 
     running = None
     if options.config:
         config = load(options.config)
     else:
-        config, running = shared.attach(instance(options))
+        config, running = attach(options)
     found = memorymap.rooms(config)
     roles = memorymap.by_role(config, found)
     kinds = _running(config, running, roles) if running is not None else {}

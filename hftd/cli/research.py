@@ -36,9 +36,14 @@ def listing(options) -> int:
 
 def checking(options) -> int:
     """Compile a strategy and print the findings; non-zero where there are any."""
+    from pathlib import Path
+
     from hftd.cli.main import complain, say
+    from hftd.errors import WrongUse
     from hftd.strategy.program import check_file
 
+    if not Path(options.file).name:
+        raise WrongUse(f"strategy check: must name a strategy file, was {options.file!r}; `hftd strategy list` shows what there is")
     findings = check_file(options.file)
     for line in findings:
         complain(line)

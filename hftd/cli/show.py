@@ -34,10 +34,17 @@ def add(commands) -> None:
 
 
 def attach(options):
-    """Attach to the instance a command means; return its configuration and its memory."""
+    """Attach to the instance a command means; return its configuration and its memory. Raises HftdError where nothing is there yet.
+
+    Its clock is calibrated when all memory is made: before, no figure in it means anything.
+    """
+    from hftd.errors import HftdError
     from hftd.shm import map as shared
 
-    return shared.attach(instance(options))
+    config, memory = shared.attach(instance(options))
+    if not int(memory["control"]["clock"][0]["hz"]):
+        raise HftdError(f"instance {config.daemon.name!r} is being started; try again in a moment")
+    return config, memory
 
 
 def render_carried(facts: dict) -> None:
@@ -139,12 +146,12 @@ def _ledger(options):
     from hftd.errors import HftdError
     from hftd.risk import ledger
     from hftd.shm import map as shared
-    from hftd.shm.segment import instances
+    from hftd.shm.segment import full_name, instances, owner
 
     if options.config:
         config = load(options.config)
         name = config.daemon.name
-        if name not in instances():
+        if name not in instances() or not owner(full_name(name, "control")):
             facts = ledger.read_held(config)
             if facts is None:
                 raise HftdError(f"{name} does not run, and there is no {ledger.path_of(config)}: it has not traded, or its state "

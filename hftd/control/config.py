@@ -25,6 +25,16 @@ TYPES = {int: "an integer", float: "a number", str: "a text", bool: "true or fal
 """What a value's type is called in an error and in `config/README.md`."""
 
 
+FILE_MAX = 1 << 20
+"""Bytes of a configuration file; who names a device or a capture by mistake is told so, not served."""
+
+SESSION = r"[!-~]{0,10}"
+"""What a venue may call a session."""
+
+PASSWORD_MAX = 10
+"""Characters of a SoupBinTCP password."""
+
+
 class ConfigError(HftdError, ValueError):
     """The configuration is wrong, and what would be right."""
 
@@ -116,9 +126,9 @@ class Feed:
     line_b: str = key("", "the same for line B; empty: no second line")
     interface: str = key("127.0.0.1", "address of the interface that joins the groups")
     request: list[str] = key(["127.0.0.1:31003"], "host:port of the retransmission servers, asked in turn")
-    session: str = key("", "MoldUDP64 session to accept; empty: the first one heard")
+    session: str = key("", "MoldUDP64 session to accept, 10 characters; empty: the first one heard", pattern=SESSION)
     glimpse: str = key("", "host:port of the snapshot server (GLIMPSE); empty: none")
-    glimpse_user: str = key("", "user name for the snapshot server; empty: the gateway's")
+    glimpse_user: str = key("", "user name for the snapshot server, 6 characters; empty: the gateway's", pattern=r"[ -~]{0,6}")
     orders_max: int = key(1 << 20, "live orders in all books together", min=1024, max=1 << 28, power_of_two=True)
     levels_max: int = key(1 << 17, "price levels in all books together", min=1024, max=1 << 26, power_of_two=True)
     prints_max: int = key(1 << 18, "prints remembered, so that one the venue breaks can be taken out again", min=1024, max=1 << 26,
@@ -176,10 +186,12 @@ class Gateway:
     username: str = key("HFTD01", "SoupBinTCP user name, 6 characters at most")
     password_env: str = key("HFTD_PASSWORD", "environment variable that holds the password")
     password_file: str = key("", "file that holds it instead, mode 0600; a plain name: a systemd credential, or beside this file")
-    session: str = key("", "SoupBinTCP session to ask for; empty: the current one")
+    session: str = key("", "SoupBinTCP session to ask for, 10 characters; empty: the current one", pattern=SESSION)
     firm: str = key("", "firm on every order; empty: the account's default", pattern=r"[A-Z]{0,4}")
     orders_max: int = key(1 << 16, "rows of the order table", min=64, max=1 << 24, power_of_two=True)
     login_timeout_s: float = key(5.0, "how long to wait for the log-in's answer", unit="s", min=0.1, max=60)
+    clean_timeout_s: float = key(10.0, "how long the venue may take to cancel what an earlier run left open; then the start fails, "
+                                 "and names the orders", unit="s", min=0.1, max=300)  # fmt: skip
     dead_after_s: float = key(5.0, "silence after which the venue is held for dead", unit="s", min=1.5, max=60)
     risk_dead_ms: int = key(1000, "silence of risk after which the gateway cancels everything", unit="ms", min=10, max=60000)
 
@@ -237,16 +249,23 @@ SECTIONS: dict[str, type] = {
 def load(path: str | os.PathLike) -> Config:
     """Read and check a configuration file. Raises ConfigError."""
     file = Path(path)
+    if not os.fspath(path):
+        raise ConfigError("no configuration file is named: give one with -c FILE, or in $HFTD_CONFIG")
     try:
-        facts = file.stat()
-        data = tomli.loads(file.read_text())
+        with file.open("rb") as source:
+            facts, text = os.fstat(source.fileno()), source.read(FILE_MAX + 1)
+        if len(text) > FILE_MAX:
+            raise ConfigError(f"{file}: is no configuration: it has more than {FILE_MAX:,} bytes")
+        data = tomli.loads(text.decode("utf-8-sig").replace("\r\n", "\n"))
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such file; copy config/hftd.toml and edit it") from None
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}") from None
+        raise ConfigError(f"{file}: {error.strerror}; give a file that you may read") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{file}: is not UTF-8 text") from None
-    except tomli.TOMLDecodeError as error:
+    except ConfigError:
+        raise
+    except (ValueError, RecursionError) as error:     # TOMLDecodeError is one; so is a number of thousands of digits
         raise ConfigError(f"{file}: not TOML: {error}") from None
     if "password" in _table(data, "gateway") and stat.S_IMODE(facts.st_mode) & 0o077:
         raise ConfigError(f"{file}: gateway.password: secrets do not belong in a readable file; use gateway.password_env")
@@ -294,11 +313,13 @@ def _value(item: dataclasses.Field, value: Any, where: str) -> Any:
     wanted: Any = type(item.default_factory() if default is dataclasses.MISSING else default)  # type: ignore[operator]
     unit = f" {facts['unit']}" if facts["unit"] else ""
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 1 << 1000 else math.inf if value > 0 else -math.inf
     if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
         raise ConfigError(f"{where}: must be {TYPES[wanted]}, was {value!r}")
     if wanted is float and not math.isfinite(value):
         raise ConfigError(f"{where}: must be a finite number, was {value}")
+    if wanted is str and not value.isprintable():
+        raise ConfigError(f"{where}: must hold no control character, was {value!r}")
     if wanted is list:
         _items(item, value, where)
     low, high = facts["min"], facts["max"]
@@ -319,6 +340,8 @@ def _items(item: dataclasses.Field, value: list, where: str) -> None:
     for one in value:
         if not isinstance(one, wanted) or isinstance(one, bool):
             raise ConfigError(f"{where}: must hold {TYPES[wanted].partition(' ')[2]}s only, held {one!r}")
+        if isinstance(one, str) and not one.isprintable():
+            raise ConfigError(f"{where}: must hold no control character, held {one!r}")
     if len(set(value)) != len(value):
         twice = next(one for at, one in enumerate(value) if one in value[:at])
         raise ConfigError(f"{where}: {twice!r} stands twice")
@@ -400,13 +423,14 @@ def _check_addresses(config: Config, name: str) -> None:
         if text or where in needed:
             host, _ = host_port(text, f"{name}: {where}")
             if where in ("feed.line_a", "feed.line_b"):
-                _ipv4(host, f"{name}: {where}")
+                ipv4(host, f"{name}: {where}")
     if feed.line_b and feed.line_b == feed.line_a:
         raise ConfigError(f"{name}: feed.line_b: is line_a again ({feed.line_a}); leave it empty where there is no second line")
-    _ipv4(feed.interface, f"{name}: feed.interface")
+    ipv4(feed.interface, f"{name}: feed.interface")
 
 
-def _ipv4(text: str, where: str) -> None:
+def ipv4(text: str, where: str) -> None:
+    """Raise ConfigError where a text is no IPv4 address."""
     try:
         ipaddress.IPv4Address(text)
     except ValueError:
@@ -437,7 +461,8 @@ def from_json(text: str) -> Config:
 def password(config: Config) -> str:
     """Return the gateway's password from its file or environment variable, '' where neither is given. Raises ConfigError."""
     if not config.gateway.password_file:
-        return os.environ.get(config.gateway.password_env, "")
+        text = os.environ.get(config.gateway.password_env, "")
+        return _sent(text, f"{config.path}: gateway.password_env: what {config.gateway.password_env} holds")
     file, forbidden = _secret(config)
     try:
         mode = stat.S_IMODE(file.stat().st_mode)
@@ -450,6 +475,13 @@ def password(config: Config) -> str:
         raise ConfigError(f"{config.path}: gateway.password_file: others may read {file}; run: chmod 600 {file}")
     if not text:
         raise ConfigError(f"{config.path}: gateway.password_file: {file} is empty; it must hold the password")
+    return _sent(text, f"{config.path}: gateway.password_file: what {file} holds")
+
+
+def _sent(text: str, what: str) -> str:
+    """Return a password that can be sent; the error does not show it. Raises ConfigError."""
+    if not re.fullmatch(rf"[ -~]{{0,{PASSWORD_MAX}}}", text):
+        raise ConfigError(f"{what} must be {PASSWORD_MAX} plain ASCII characters at most, on one line; it has {len(text)}")
     return text
 
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from hftd.cli.main import complain
+from hftd.control import waiting
 from hftd.control.channel import Server
 from hftd.control.config import LAYOUTS, Config, log_dir, resolved, role_placement, run_dir
 from hftd.control.fused import FusedHost, blamed
@@ -40,7 +41,8 @@ from hftd.core.libc import die_with_parent, set_name
 from hftd.core.placement import PAGES, node_at
 from hftd.errors import WRONG, HftdError, exit_code
 from hftd.feed.setup import FeedAgent
-from hftd.gateway.setup import GatewayAgent
+from hftd.gateway import left
+from hftd.gateway.setup import EXIT_ORDERS_OPEN, GatewayAgent
 from hftd.msg.enums import AgentState, LogCode, Role, RunState
 from hftd.recorder import salvage
 from hftd.recorder.setup import RecorderAgent
@@ -66,6 +68,9 @@ KILLED_IN_TURN = (Role.GATEWAY,), (Role.STRATEGY, Role.RISK, Role.FEED), (Role.R
 takes what they left and seals the journal and the day's positions."""
 
 ENDED_S = 2.0
+CLEANERS = 3
+"""Gateways that a stop starts, at most, where the one before died with orders open."""
+
 TICK_S = 0.01
 CLOCK_STEP_NS = 1_000_000
 """Clocks that move further apart than this in a second have been stepped; drift and slewing stay below."""
@@ -104,6 +109,11 @@ def take_lock(config: Config, wait_s: float = 0.0) -> int:
                 ) from None
             time.sleep(0.05)
     sign_lock(handle)
+    try:
+        refuse_second(config.daemon.name)             # before anything is compiled
+    except HftdError:
+        os.close(handle)
+        raise
     return handle
 
 
@@ -114,16 +124,28 @@ def sign_lock(handle: int) -> None:
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 
 
+def refuse_second(instance: str) -> None:
+    """Raise StartError where an instance of this name runs, in whatever run directory: its memory would be ours.
+
+    It runs, too, while roles of a dead supervisor cancel: the last of them removes the memory, by its name.
+    """
+    for name in segment.existing(instance):
+        pid = segment.holder(name)
+        if pid and pid != os.getpid():
+            raise StartError(f"an instance called {instance!r} is running (pid {pid}); stop it, or choose another daemon.name")
+        if not segment.owner(name) and (still := segment.held_by(name)):
+            pids = ", ".join(map(str, still))
+            raise StartError(f"an instance called {instance!r} is ending, its supervisor is gone: pid {pids} of it cancel "
+                             "yet; wait for them with `hftd stop`, or choose another daemon.name")  # fmt: skip
+
+
 def reclaim(instance: str) -> list[str]:
     """Remove the segments that a crashed instance left behind, and return their names. What its rings hold is journaled first.
 
     The caller holds the lock; but a lock lies in a run directory, and a daemon started elsewhere may have another one. Raises
     StartError where the daemon that made them runs.
     """
-    for name in segment.existing(instance):
-        pid = segment.holder(name)
-        if pid and pid != os.getpid():
-            raise StartError(f"an instance called {instance!r} is running (pid {pid}); stop it, or choose another daemon.name")
+    refuse_second(instance)
     if segment.full_name(instance, "control") in segment.existing(instance) and (text := salvage.told(instance)):
         with contextlib.suppress(OSError):
             complain(text)
@@ -141,8 +163,9 @@ class Supervisor:
         self.children: dict[int, tuple[Role, int, str]] = {}
         self.failures: list[str] = []
         self._started: dict[str, list[float]] = {}
+        self._began: dict[str, int] = {}
         self._exit: dict[str, int] = {}
-        self._looked = self._patient = 0
+        self._looked = self._patient = self._cleaners = 0
 
     def run(self) -> int:
         """Bring everything up, watch until told to stop, take everything down. Raises StartError where it does not come up."""
@@ -173,8 +196,10 @@ class Supervisor:
             self._spawn_all()
             self._await_ready(stopped, server)
             code = self._watch(stopped, server)
-        except BaseException:
+        except BaseException as error:
             self._take_down()
+            if isinstance(error, StartError) and (open_now := left.in_words(self.memory)) and open_now not in str(error):
+                raise StartError(f"{error}; orders may live at the venue: {open_now}", error.exit_code) from None
             raise
         finally:
             if server:
@@ -214,10 +239,11 @@ class Supervisor:
     def _spawn(self, role: Role, index: int, name: str) -> None:
         history = self._started.setdefault(name, [])
         history.append(time.monotonic())
+        self._began[name] = clocks.now_ticks()
         for one in self._members(role, index):
             mark = self.marks[shared.mark_of(*one)]
             mark["starts"] = len(history)
-            mark["state"], mark["ready"], mark["heartbeat"] = int(AgentState.STARTING), 0, clocks.now_ticks()
+            mark["state"], mark["ready"], mark["heartbeat"] = int(AgentState.STARTING), 0, self._began[name]
         supervisor = os.getpid()
         pid = os.fork()
         if pid == 0:
@@ -228,12 +254,14 @@ class Supervisor:
                 code = self._child(role, index, name)
             except HftdError as error:
                 self._report(self._whose(role, index, error), str(error))
-                code = exit_code(error) if exit_code(error) == WRONG else code
+                code = exit_code(error) if exit_code(error) != 1 else code
             except BaseException as error:
                 self._report(self._whose(role, index, error), traceback.format_exc())
             finally:
                 os._exit(code)
         self.children[pid] = (role, index, name)
+        for one in self._members(role, index):        # at once: while this one lives, others do not take the gateway for gone
+            self.marks[shared.mark_of(*one)]["pid"] = pid
 
     def _members(self, role: Role, index: int) -> list[tuple[Role, int]]:
         if self.placement.fused and role == Role.GATEWAY:
@@ -382,7 +410,8 @@ class Supervisor:
             if not missing:
                 break
             if time.monotonic() > deadline:
-                raise StartError(f"not ready after {self.config.daemon.ready_timeout_s:g} s: waiting for {', '.join(missing)}")
+                after = f"not ready after {self.config.daemon.ready_timeout_s:g} s"
+                raise StartError(f"{after}: waiting for {waiting.in_words(self.config, self.memory, missing)}")
             for request, reply in server.requests():
                 self._answer(request, reply, stopped)
             time.sleep(TICK_S)
@@ -437,7 +466,7 @@ class Supervisor:
         if role == Role.GATEWAY:
             self.run_words["session_up"] = 0
         ended = f"{whose} ended with {code} {words}".strip()
-        if not self.config.daemon.restart or len(recent) >= RESTARTS:
+        if not self.config.daemon.restart or len(recent) >= RESTARTS or code == EXIT_ORDERS_OPEN:
             self._fail(ended)
             return
         self._say(f"{ended}; started again")
@@ -452,13 +481,23 @@ class Supervisor:
         with contextlib.suppress(OSError):
             complain(text)
 
+    def _opens(self, role: Role, index: int, name: str) -> bool:
+        """Tell whether a child opens what it owns yet: its loop has not beaten since it was started."""
+        return int(self.marks[shared.mark_of(role, index)]["heartbeat"]) == self._began.get(name)
+
     def _stale(self, limit_s: float) -> list[str]:
-        """Return the names of agents whose heartbeat is older than `limit_s`."""
-        limit = int(limit_s * int(self.clock["hz"]))
-        now = clocks.now_ticks()
+        """Return the names of agents whose heartbeat is older than `limit_s`; than `daemon.ready_timeout_s` where they open yet.
+
+        A role that is started again may have much to open (a large store, books from a snapshot), and beats first when it has.
+        """
+        hz, now = int(self.clock["hz"]), clocks.now_ticks()
+        opening = {one for role, index, name in self.children.values() if self._opens(role, index, name)
+                   for one in self._members(role, index)}  # fmt: skip
+        most = max(limit_s, self.config.daemon.ready_timeout_s)
+        limits = {one: most if one[:2] in opening else limit_s for one in shared.agents(self.config)}
         return [
-            name for role, index, name in shared.agents(self.config)
-            if now - int(self.marks[shared.mark_of(role, index)]["heartbeat"]) > limit
+            name for (role, index, name), most in limits.items()
+            if now - int(self.marks[shared.mark_of(role, index)]["heartbeat"]) > int(most * hz)
         ]  # fmt: skip
 
     def _end_hung(self) -> None:
@@ -470,27 +509,54 @@ class Supervisor:
         if now < self._patient:
             return
         for name in self._stale(HUNG_S):
-            for pid, (_, _, other) in self.children.items():
+            for pid, (role, index, other) in self.children.items():
                 if other == name:
-                    self._report(name, f"no heartbeat for {HUNG_S:g} s: killed")
+                    slow = f"not open after {max(HUNG_S, self.config.daemon.ready_timeout_s):g} s (daemon.ready_timeout_s): killed"
+                    self._report(name, slow if self._opens(role, index, name) else f"no heartbeat for {HUNG_S:g} s: killed")
                     os.kill(pid, signal.SIGKILL)
 
     def _take_down(self) -> int:
-        self.run_words["state"] = int(RunState.STOPPING)
         patience = self.config.daemon.stop_timeout_s + 3.0
-        most = patience + len(KILLED_IN_TURN) * ENDED_S + 5.0
-        self.notifier.send(stopping=1, status="cancelling open orders", extend_timeout_usec=int(most * 1e6))
+        self.notifier.send(stopping=1, status="cancelling open orders", extend_timeout_usec=int(longest_stop_s(self.config) * 1e6))
+        self._reap()
+        self._clean_up()                              # before the others hear of a stop: they go when no gateway is left
+        self.run_words["state"] = int(RunState.STOPPING)
         self._await_ended(patience)
         for roles in KILLED_IN_TURN:
             if self._kill_rest(roles):
-                self._await_ended(ENDED_S)
+                self._await_ended(patience if Role.GATEWAY in roles and self._clean_up() else ENDED_S)
+        if open_now := left.in_words(self.memory):
+            self._fail(f"ORDERS MAY LIVE AT THE VENUE, see to them there: {open_now}")
         self.run_words["state"] = int(RunState.STOPPED)
         return 1 if self.failures or any(self._exit.values()) else 0
 
+    def _clean_up(self) -> bool:
+        """Start a gateway where none is left and orders may be open, to cancel them; tell whether one was started.
+
+        One that ended because the venue cancels nothing has done what can be done.
+        """
+        there = any(role == Role.GATEWAY for role, _, _ in self.children.values())
+        refused = self._exit.get("gateway") == EXIT_ORDERS_OPEN
+        if there or refused or self._cleaners >= CLEANERS or not left.open_rows(self.memory["orders"]):
+            return False
+        self._cleaners += 1
+        self.run_words["session_up"] = 0
+        self._say("no gateway is left, and orders may be open: one is started to cancel them")
+        try:
+            self._spawn(Role.GATEWAY, 0, "gateway")
+        except OSError as error:
+            self._fail(f"gateway: it cannot be started: {error.strerror}")
+            return False
+        return True
+
     def _await_ended(self, timeout_s: float) -> None:
+        """Wait for the children to end, so long at most. A gateway that dies with orders open is followed by another."""
         deadline = time.monotonic() + timeout_s
         while self.children and time.monotonic() < deadline:
-            self._reap()
+            for role, index, _, code in self._reap():
+                if code:
+                    self._say(" ".join((*self._last_words(role, index), f"(ended with {code} while stopping)")))
+            self._clean_up()
             time.sleep(TICK_S)
 
     def _kill_rest(self, roles: Iterable[Role] = tuple(AGENTS)) -> bool:
@@ -529,6 +595,12 @@ class Supervisor:
             reply({"killed": False})
         else:
             reply({"error": f"unknown request {what!r}"})
+
+
+def longest_stop_s(config: Config) -> float:
+    """Return how long a stop may take: roles that hang are killed in turn, and another gateway cancels for the one that hung."""
+    patience = config.daemon.stop_timeout_s + 3.0
+    return 2 * patience + len(KILLED_IN_TURN) * ENDED_S + 5.0
 
 
 def wait_gone(pid: int, timeout_s: float) -> bool:

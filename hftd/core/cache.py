@@ -74,14 +74,15 @@ def directory() -> Path:
     return base
 
 
-def sweep(older_than_s: float) -> tuple[int, int]:
-    """Remove kernels that were not loaded for `older_than_s` seconds; return how many, and their bytes."""
+def sweep(older_than_s: float, remove: bool = True) -> tuple[int, int]:
+    """Remove kernels that were not loaded for `older_than_s` seconds (without `remove`: only look); return how many, and bytes."""
     count = size = 0
     for path in directory().glob("*.kernel"):
         with contextlib.suppress(OSError):
             facts = path.stat()
             if time.time() - facts.st_mtime > older_than_s:
-                path.unlink()
+                if remove:
+                    path.unlink()
                 count, size = count + 1, size + facts.st_size
     return count, size
 
@@ -158,7 +159,7 @@ def _imports(path: Path, name: str) -> tuple[str, ...]:
     if "site-packages" in path.parts:
         return ()
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     names: list[str] = []
     for match in IMPORT.finditer(text):
         listed = re.sub(r"#[^\n]*|\\\n|[()]", " ", match.group(1))

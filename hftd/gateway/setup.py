@@ -31,7 +31,9 @@ from hftd.core.budgets import STAGES
 from hftd.core.idle import SPIN
 from hftd.core.memory import block, records, set_array, set_span
 from hftd.core.meter import Meter
-from hftd.gateway import loop
+from hftd.errors import HftdError
+from hftd.gateway import left, loop
+from hftd.gateway.left import open_rows
 from hftd.gateway.loop import gateway_agent_dtype, serve_request
 from hftd.gateway.memory import (
     KEEP_FINISHED,
@@ -46,7 +48,7 @@ from hftd.gateway.memory import (
 )
 from hftd.gateway.outgoing import BATCH
 from hftd.msg import ids
-from hftd.msg.enums import TERMINAL_FROM, TERMINAL_TO, LogCode, OrdStatus, Reason, Role, Side, Tif
+from hftd.msg.enums import LogCode, OrdStatus, Reason, Role, Side, Tif
 from hftd.msg.records import instrument_dtype
 from hftd.shm import ring
 from hftd.shm.errlog import ROWS
@@ -62,6 +64,12 @@ EXIT_ORDERS_OPEN = 4
 
 LOST_BY_PEER, LOST_BY_SILENCE, LOST_SESSION_END = 100, 101, 102
 """Detail `a` of a SESSION_LOST log record, besides errno and the codes of venues/nasdaq/session.py (those negative)."""
+
+
+class OrdersStay(HftdError):
+    """The venue does not cancel what an earlier run left open there: nothing may be traded beside it."""
+
+    exit_code = EXIT_ORDERS_OPEN
 
 
 def private_sizes(config: Config) -> dict[str, int]:
@@ -92,7 +100,7 @@ class GatewayAgent(Agent):
         self.socket = None
         self.retry_at_ns, self.backoff_ns = 0, RETRY_FIRST_NS
         self.query_deadline_ns = 0
-        self.stop_deadline_ns = 0
+        self.stop_deadline_ns = self.clean_deadline_ns = 0
         self.resumable = True
         self.probing = False
         self.probed: tuple[str, int] | None = None  # session and newest number, by the probe
@@ -191,8 +199,11 @@ class GatewayAgent(Agent):
                 self._settle()
             elif now_ns > self.query_deadline_ns:
                 self._give_up(session.NO_ANSWER, now_ns)
-        elif state == LINK_CLEANING and int(self.session["foreign_open"]) == 0:
-            self._up()
+        elif state == LINK_CLEANING:
+            if int(self.session["foreign_open"]) == 0:
+                self._up()
+            elif now_ns > self.clean_deadline_ns and not self.stopping:
+                self._not_cleaned()
 
     def _connect(self, now_ns: int) -> None:
         gateway = self.config.gateway
@@ -252,7 +263,7 @@ class GatewayAgent(Agent):
         same = opened.session == self.session_name() if self.probed is None else self._goes_on()
         if self.probed is not None and self.probed[0] != opened.session:
             self.probed = None  # the session changed between the probe and now
-            self._unplug()
+            self._give_up(session.OTHER_SESSION, now_ns)
             return
         if self.probed is None and (not same or opened.sequence < self.asked):
             self.resumable = False  # another session than the one we knew, or an older part of it: probe it first
@@ -314,9 +325,23 @@ class GatewayAgent(Agent):
             return
         if int(self.session["foreign_open"]) > 0:
             self.session["state"] = LINK_CLEANING
+            self.clean_deadline_ns = time.monotonic_ns() + int(self.config.gateway.clean_timeout_s * 1e9)
             self._ask(loop.REQUEST_SWEEP, -2)
             return
         self._up()
+
+    def _not_cleaned(self) -> None:
+        """Give up on a venue that does not cancel what an earlier run left. Raises OrdersStay, always."""
+        self._log_open()
+        limit, orders = self.config.gateway.clean_timeout_s, left.in_words(self.memory)
+        where = f"{self.config.path}: gateway.clean_timeout_s"
+        raise OrdersStay(f"{where}: the venue did not cancel within {limit:g} s what an earlier run left open there: "
+                         f"{orders}; cancel it at the venue, then start again")  # fmt: skip
+
+    def _log_open(self) -> None:
+        for order in open_rows(self.segment):
+            self.log(LogCode.GATEWAY_REFUSED, int(order["cl_ord_id"]), int(order["user_ref"]), int(order["leaves"]),
+                     int(order["status"]))  # fmt: skip
 
     def _up(self) -> None:
         self.backoff_ns = RETRY_FIRST_NS
@@ -327,7 +352,7 @@ class GatewayAgent(Agent):
         self.ready(True)
 
     def _give_up(self, code: int, now_ns: int) -> None:
-        """This attempt failed: note it, and try again after a while."""
+        """This attempt failed: note it, and try again after a while, each time a longer one until a session is open."""
         if self.attempt is not None:
             self.attempt.abandon()
             self.attempt = None
@@ -397,9 +422,7 @@ class GatewayAgent(Agent):
         if still:
             self.counters["open_at_stop"] = still
             self.exit_code = EXIT_ORDERS_OPEN
-            for order in open_rows(self.segment):
-                self.log(LogCode.GATEWAY_REFUSED, int(order["cl_ord_id"]), int(order["user_ref"]), int(order["leaves"]),
-                         int(order["status"]))  # fmt: skip
+            self._log_open()
         self.run["session_up"] = 0
         if self.socket is not None and int(self.handle["link"]["fd"]) >= 0:
             self._ask(loop.REQUEST_LOGOUT, soupbintcp.LOGOUT_REQUEST)
@@ -427,14 +450,6 @@ def tail_us(config: Config, spin: bool) -> int:
 
 
 # ---------------------------------------------------------------- for people
-
-
-def open_rows(segment) -> list:
-    """Return the rows of the orders that are open now, from shared memory."""
-    orders = np.asarray(segment["orders"]).view(np.ndarray)
-    status = orders["status"]
-    chosen = (status != OrdStatus.NONE) & ~((status >= TERMINAL_FROM) & (status <= TERMINAL_TO))
-    return list(orders[chosen])
 
 
 def read_orders(config: Config, memory, symbols: list[str], open_only: bool = False) -> list[dict]:

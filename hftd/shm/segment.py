@@ -255,6 +255,16 @@ def holder(name: str) -> int:
     return 0
 
 
+def held_by(name: str) -> list[int]:
+    """Return the pids of the daemon's processes that have a segment mapped: its roles, and the supervisor; no tool that looks."""
+    found = []
+    for pid in users(name):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/comm") as comm:
+            if pid != os.getpid() and comm.read().startswith("hftd"):
+                found.append(pid)
+    return found
+
+
 def existing(instance: str | None = None) -> list[str]:
     """Return the names of hftd's segments on this machine, of one instance or of all."""
     prefix = f"hftd.{instance}." if instance else "hftd."

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from hftd.cli.main import main
 from hftd.core.agent import alive
 from hftd.shm import map as shared
 from hftd.shm import segment
@@ -133,16 +134,16 @@ def test_killed_as_a_whole_its_rings_are_in_the_journal_before_the_memory_goes(t
     exchange.end()
 
 
-def test_stop_with_a_gateway_that_hangs_says_so_and_ends_the_others_in_order(tmp_path, exchange):
-    """Nobody cancelled: that no order is open would be a lie. The recorder is not killed with it: it seals what there is."""
+def test_stop_with_a_gateway_that_hangs_says_so_and_ends_the_others_in_order(tmp_path, exchange, capsys):
+    """That all was in order would be a lie. The recorder is not killed with it: it seals what there is."""
     with running(tmp_path, exchange, SYMBOLS, daemon={"stop_timeout_s": 0.5}) as (name, _):
         until(lambda: trading(name), 30, "orders")
         pids = pids_of(name)
         os.kill(next(row["pid"] for row in status(name)["agents"] if row["agent"] == "gateway"), signal.SIGSTOP)
-        stopped = hftd("stop", "-n", name)
-        assert stopped.returncode == 1 and "no order is open" not in stopped.stdout
-        assert f"hftd: {name} stopped, but gateway failed or had to be killed; " in stopped.stderr
-        assert "at the venue" in stopped.stderr or "only the venue knows" in stopped.stderr
+        assert main(["stop", "-n", name]) == 1, "here, not in a process of its own: a busy host starts none before the hang is seen"
+        said = capsys.readouterr()
+        assert "no order is open" not in said.out
+        assert f"hftd: {name} stopped, but its gateway died or had to be killed, and another one was started " in said.err
         assert nothing_left(name, pids)
     assert "recorder ended" in (tmp_path / "log/hftd.jsonl").read_text()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from hftd.errors import HftdError
 from hftd.venues.nasdaq import soupbintcp
 
-UNREACHABLE, SILENT, CLOSED, NOT_AUTHORISED, NO_SESSION, NOT_SOUP, NO_ANSWER = range(1, 8)
+UNREACHABLE, SILENT, CLOSED, NOT_AUTHORISED, NO_SESSION, NOT_SOUP, NO_ANSWER, OTHER_SESSION = range(1, 9)
 """Codes of a SessionError, as they stand in the log and the error log."""
 
 SESSION_TEXT = {
@@ -26,6 +26,7 @@ SESSION_TEXT = {
     NO_SESSION: "the venue has no such session",
     NOT_SOUP: "what answered does not speak SoupBinTCP",
     NO_ANSWER: "the venue did not answer the account query in time",
+    OTHER_SESSION: "the venue named another session than a moment before",
 }
 
 

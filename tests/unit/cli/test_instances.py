@@ -9,10 +9,15 @@ import pytest
 
 from hftd.cli import instances
 from hftd.cli.main import main
+from hftd.control.config import build
+from hftd.control.supervisor import take_lock
 from hftd.risk import kill
 from hftd.shm import map as shared
 from hftd.shm import segment
 from tests.support.risk_desk import small_config
+
+STARTED: set[str] = set()
+"""Instances that a test is starting; what else is being started on this machine is nobody's business here."""
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +30,9 @@ def home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     every = segment.existing
     monkeypatch.setattr(segment, "existing", lambda name=None: [one for one in every(name) if f".t{os.getpid()}-" in one])
+    coming = instances.starting
+    for module in ("hftd.cli.instances", "hftd.cli.daemon"):
+        monkeypatch.setattr(f"{module}.starting", lambda: {name: pid for name, pid in coming().items() if name in STARTED})
 
 
 @contextlib.contextmanager
@@ -148,3 +156,68 @@ def test_nothing_runs(capsys):
     for words in (["kill"], ["stop"], ["status"], ["kill", "--all"], ["kill", "--clear", "--by", "anna"], ["stop", "-n", "none"]):
         assert main(words) == 3
     assert "no daemon called 'none' is running" in capsys.readouterr().err
+
+
+@contextlib.contextmanager
+def compiling(directory):
+    """A process that holds a daemon's lock, as one does that compiles; yields (name, pid). It ends when it is told to."""
+    name = f"t{os.getpid()}-new"
+    config = build({"daemon": {"name": name, "run_dir": str(directory)}})
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        lock = take_lock(config)
+        os.write(write_end, b"1")
+        signal.pause()
+        os._exit(lock)
+    assert os.read(read_end, 1) == b"1"
+    STARTED.add(name)
+    try:
+        yield name, pid
+    finally:
+        STARTED.discard(name)
+        os.close(read_end)
+        os.close(write_end)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_one_that_compiles_yet_is_found_by_its_lock_and_stopped(tmp_path, capsys, named):
+    """Its run directory is in no place that is known here. Those that look, and a kill, say that it is on its way up."""
+    with compiling(tmp_path / "somewhere") as (name, pid):
+        words = ["-n", name] if named else []
+        for command in (["status"], ["kill"], ["orders", "--json"]):
+            assert main([*command, *words]) == 3
+            assert f"{name} (pid {pid}) is being started" in capsys.readouterr().err
+        assert main(["stop", *words]) == 0
+        assert capsys.readouterr().out.endswith(f"hftd: {name} gave up before it was up\n")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+        assert main(["stop", *words]) == 3
+
+
+def test_a_stop_that_may_mean_one_that_runs_or_one_that_starts_wants_a_name(tmp_path, capsys):
+    with daemons(tmp_path), compiling(tmp_path / "somewhere") as (name, _):
+        assert main(["stop"]) == 2
+        assert name in capsys.readouterr().err
+
+
+def test_a_kill_of_all_tells_of_one_that_will_trade_when_it_is_up(tmp_path, capsys):
+    with daemons(tmp_path) as (only,), compiling(tmp_path / "somewhere") as (name, pid):
+        assert main(["kill", "--all"]) == 1
+        assert killed(only)
+        assert f"{name} is being started (pid {pid}), and was not killed: hftd stop -n {name}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [
+    ["status"], ["status", "--all"], ["status", "--json"], ["orders"], ["positions", "--json"], ["book", "AAA"], ["latency"],
+    ["latency", "--json"], ["memory"], ["memory", "--json"],
+])  # fmt: skip
+def test_a_daemon_whose_clock_does_not_run_yet_is_being_started(tmp_path, capsys, words):
+    """Its memory is there, and not one figure in it means anything."""
+    with daemons(tmp_path) as ((config, _),):
+        assert main(words) == 1
+        assert capsys.readouterr() == ("", f"hftd: instance {config.daemon.name!r} is being started; try again in a moment\n")

@@ -152,6 +152,13 @@ MISTAKES = [
     ("[gateway]\naddress = ''", "gateway.address: must be host:port, was ''"),
     ("[gateway]\nusername = 'SEVENTH'", "gateway.username: must be 1 to 6 characters, was 'SEVENTH'"),
     ("[gateway]\nusername = ''", "gateway.username: must be 1 to 6 characters, was ''"),
+    ('[daemon]\nrun_dir = "a\\u0000b"', "daemon.run_dir: must hold no control character, was 'a\\x00b'"),
+    ('[risk]\npositions = "a\\nb"', "risk.positions: must hold no control character, was 'a\\nb'"),
+    ('[feed]\nrequest = ["a\\tb:1"]', "feed.request: must hold no control character, held 'a\\tb:1'"),
+    ("[feed]\nsession = 'ELEVENCHARS'", "feed.session: must match [!-~]{0,10}, was 'ELEVENCHARS'"),
+    ("[gateway]\nsession = 'é'", "gateway.session: must match [!-~]{0,10}, was 'é'"),
+    ("[feed]\nglimpse_user = 'SEVENTH'", "feed.glimpse_user: must match [ -~]{0,6}, was 'SEVENTH'"),
+    (f"[daemon]\nstop_timeout_s = {'9' * 400}", "daemon.stop_timeout_s: must be a finite number, was inf"),
     ("[gateway]\npassword = 'x'", "gateway.password: unknown key; did you mean password_env?"),
 ]  # fmt: skip
 
@@ -188,10 +195,31 @@ def test_binary_file_is_not_text(tmp_path):
         load(tmp_path / "c.toml")
 
 
+@pytest.mark.parametrize("text", ["a = " + "[" * 10_000, "a = " + "9" * 5_000], ids=["deep", "long number"])
+def test_what_the_parser_cannot_take_is_not_toml(tmp_path, text):
+    assert complaint(tmp_path, text).startswith("not TOML: ")
+
+
+def test_mark_and_line_ends_of_other_editors_are_no_mistake(tmp_path):
+    (tmp_path / "c.toml").write_bytes(b"\xef\xbb\xbf[daemon]\r\nname = 'bom'\r\n")
+    assert load(tmp_path / "c.toml").daemon.name == "bom"
+
+
+def test_configuration_without_end_is_not_read_to_its_end():
+    with pytest.raises(ConfigError, match=r"^/dev/zero: is no configuration: it has more than 1,048,576 bytes$"):
+        load("/dev/zero")
+
+
+def test_no_name_of_a_file_is_no_directory():
+    """A script's unset variable: `-c ""`."""
+    with pytest.raises(ConfigError, match=r"^no configuration file is named: give one with -c FILE, or in \$HFTD_CONFIG$"):
+        load("")
+
+
 def test_missing_file_and_directory_are_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.toml: no such file; copy config/hftd\.toml and edit it$"):
         load(tmp_path / "none.toml")
-    with pytest.raises(ConfigError, match=r": Is a directory$"):
+    with pytest.raises(ConfigError, match=r": Is a directory; give a file that you may read$"):
         load(tmp_path)
 
 
@@ -213,10 +241,20 @@ def test_password_in_a_readable_file_is_a_secret_given_away(tmp_path):
 def test_password_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("HFTD_PASSWORD", "from-there")
     assert module.password(build({})) == "from-there"
-    monkeypatch.setenv("OTHER", "from-elsewhere")
-    assert module.password(build({"gateway": {"password_env": "OTHER"}})) == "from-elsewhere"
+    monkeypatch.setenv("OTHER", "elsewhere")
+    assert module.password(build({"gateway": {"password_env": "OTHER"}})) == "elsewhere"
     monkeypatch.delenv("OTHER")
     assert module.password(build({"gateway": {"password_env": "OTHER"}})) == ""
+
+
+@pytest.mark.parametrize("text", ["elevenchars", "pässword", "two\nlines"])
+def test_password_that_cannot_be_sent_is_told_and_not_shown(tmp_path, monkeypatch, text):
+    monkeypatch.setenv("HFTD_PASSWORD", text)
+    for config, what in ((build({}, "c.toml"), "gateway.password_env: what HFTD_PASSWORD holds"),
+                         (with_file(tmp_path, secret(tmp_path, text=text)), "gateway.password_file: what")):  # fmt: skip
+        with pytest.raises(ConfigError, match="must be 10 plain ASCII characters at most") as raised:
+            module.password(config)
+        assert what in str(raised.value) and text not in str(raised.value)
 
 
 def secret(tmp_path: Path, name: str = "secret", text: str = "geheim\n", mode: int = 0o600) -> Path:

@@ -97,6 +97,29 @@ def test_segment_that_may_not_be_read_is_not_taken_away(instance, monkeypatch):
         assert segment.existing(instance)
 
 
+def test_second_instance_of_a_name_is_refused_in_whatever_directory_before_it_compiles(tmp_path, instance):
+    """The memory has one name, and two locks guard nothing."""
+    config = build({"daemon": {"name": instance, "run_dir": str(tmp_path)}}, "c.toml")
+    with another(instance) as pid, pytest.raises(StartError) as raised:
+        take_lock(config)
+    assert str(raised.value).startswith(f"an instance called '{instance}' is running (pid {pid})")
+    os.close(take_lock(config))
+
+
+def test_memory_that_roles_of_a_dead_supervisor_use_is_not_taken_away(tmp_path, instance):
+    """They cancel yet, and the last of them removes the memory by its name: a daemon started meanwhile would lose its own."""
+    name = segment.full_name(instance, "control")
+    with another(instance, called="hftd:gateway") as pid:
+        header = segment.attach(name, [Part("mark", mark_dtype, 1)]).header
+        header["owner_pid"] = 1 << 22                 # no process has that number
+        with pytest.raises(StartError, match=rf"is ending, its supervisor is gone: pid {pid} of it cancel yet; wait for them"):
+            reclaim(instance)
+        assert segment.existing(instance) == [name]
+        with pytest.raises(StartError, match="is ending"):
+            take_lock(build({"daemon": {"name": instance, "run_dir": str(tmp_path)}}, "c.toml"))
+    assert reclaim(instance) == [name]
+
+
 def test_other_instances_are_not_touched(instance):
     other = f"{instance}x"
     try:
@@ -193,7 +216,7 @@ class Watched(Supervisor):
         self.placement = SimpleNamespace(fused=False)
         self.clock, self.marks, self.now = {"hz": 10}, np.zeros(32, mark_dtype), 1000
         self._looked = self._patient = 0
-        self._exit, self.failures = {}, []
+        self._exit, self.failures, self._began = {}, [], {}
         monkeypatch.setattr("hftd.control.supervisor.clocks.now_ticks", lambda: self.now)
         self.child = os.fork()
         if self.child == 0:
@@ -227,6 +250,23 @@ def test_roles_that_were_stopped_together_with_the_supervisor_are_not_killed(wat
     assert watched.look(1, ticks=1000)
     watched.marks["heartbeat"] = watched.now + 1
     assert watched.look(20)
+
+
+def test_a_role_that_opens_yet_has_the_time_of_a_start(watched):
+    """Started again, it may have a large store to make: it beats first when it is open. It hangs where a start would fail."""
+    watched.marks["heartbeat"] = watched._began["feed"] = watched.now
+    watched.look(59)
+    assert watched.look(1), "29.5 of daemon.ready_timeout_s = 30 s"
+    assert not watched.look(2)
+    assert watched._last_words(Role.FEED, 0) == ("feed", "not open after 30 s (daemon.ready_timeout_s): killed")
+
+
+def test_a_role_that_beat_once_has_no_longer(watched):
+    watched.marks["heartbeat"] = watched._began["feed"] = watched.now
+    watched.look(30)
+    watched.marks["heartbeat"] = watched.now
+    assert watched.look(20)
+    assert not watched.look(2)
 
 
 def test_a_role_that_had_to_be_killed_has_failed(watched):

@@ -8,9 +8,10 @@ import pytest
 from hftd.core import clock as clocks
 from hftd.core.agent import push_log
 from hftd.core.jit import INTERPRETED
+from hftd.gateway.left import open_rows
 from hftd.gateway.memory import LINK_CLEANING, LINK_CLOSED, LINK_UP, TAILS
 from hftd.gateway.order_state import MARK_CANCEL_SENT
-from hftd.gateway.setup import EXIT_ORDERS_OPEN, open_rows, read_orders
+from hftd.gateway.setup import EXIT_ORDERS_OPEN, read_orders
 from hftd.msg.enums import Reason, Role, RunState
 from hftd.shm import pauses, ring
 from tests.support.gateway_desk import BUY, CANCEL, NEW, PX, REPLACE, SELL, SYMBOLS, GatewayDesk, Line, reason_of

@@ -6,7 +6,7 @@ import pytest
 
 from hftd.core.jit import INTERPRETED
 from hftd.gateway.incoming import reconcile
-from hftd.gateway.setup import open_rows
+from hftd.gateway.left import open_rows
 from hftd.msg.enums import ExecType
 from tests.support.gateway_desk import CANCEL, PX, REPLACE, SELL, GatewayDesk
 from tests.support.stepped import bytes_of, put_back, states
