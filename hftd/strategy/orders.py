@@ -176,6 +176,12 @@ def settled(order):
     return LIVE if order.cum_qty == 0 else PARTIALLY_FILLED
 
 
+@leaf
+def awaiting(order):
+    """Return the status of an order that waits for no answer about itself, but perhaps for one about its replacement."""
+    return PENDING_REPLACE if order.next_id != 0 else settled(order)
+
+
 # ---------------------------------------------------------------- intents
 
 
@@ -506,16 +512,16 @@ def apply_report(agent, report):
             store_relaxed(counters, "rejected", counters.rejected + 1)
         if known and order.open != 0:
             orig_id = order.orig_id
-            if order.venue_id == 0 and order.status != UNKNOWN:
+            if order.venue_id == 0:               # of UNKNOWN ones: the venue never got it
                 finish(agent, order, REJECTED)
                 if orig_id != 0:
                     restore(agent, orig_id)
             else:
-                order.status = settled(order)     # it was the cancel that was refused
+                order.status = awaiting(order)    # it was the cancel that was refused
     elif kind == X_CANCEL_REJECTED:
         reason = venue_id
         if known and order.status == PENDING_CANCEL:
-            order.status = settled(order)
+            order.status = awaiting(order)
     elif kind == X_BROKEN:
         keep_fill(agent, report.seq, position)
         position.broken += 1
@@ -539,6 +545,8 @@ def apply_report(agent, report):
             leave_open(agent, order, leaves)
             if leaves == 0:
                 finish(agent, order, CANCELED)
+            elif order.status == UNKNOWN:         # the session is back, and the venue has said what is open
+                order.status = awaiting(order)
 
     view = agent.fill
     view.id, view.kind, view.instrument, view.side, view.px, view.qty = cl_ord_id, kind, instrument, side, px, qty
