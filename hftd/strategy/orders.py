@@ -410,10 +410,16 @@ def leave_open(agent, order, leaves):
     if order.orig_id != 0:
         return                                    # a replacement under way holds its excess only
     hold(agent, order, leaves)
-    if order.next_id != 0:
-        successor = order_row(agent, order.next_id)
-        if successor.open != 0 and successor.orig_id != 0:
-            hold(agent, successor, max(successor.qty - successor.cum_qty - leaves, 0))
+    executed, link = order.cum_qty, order.next_id
+    while link != 0:                              # what the chain has executed, its replacements have executed
+        successor = order_row(agent, link)
+        if successor.open == 0 or successor.orig_id == 0:
+            break
+        successor.cum_qty = executed
+        open_qty = max(successor.qty - executed, 0)
+        successor.leaves_qty = open_qty
+        hold(agent, successor, max(open_qty - leaves, 0))
+        leaves, link = max(open_qty, leaves), successor.next_id
 
 
 @leaf
