@@ -152,10 +152,10 @@ def test_the_library_of_numbers_may_be_called(tmp_path):
 
 
 @pytest.mark.skipif(INTERPRETED, reason="what the compiler finds needs the compiler")
-def test_a_loop_whose_condition_counts_is_no_waiting(tmp_path):
+def test_a_loop_whose_condition_brings_it_further_is_no_waiting(tmp_path):
     """Its body is empty, and it ends."""
-    body = "n = book.bid_qty\n    while (n := n >> 1) > 5:\n        pass\n    ctx.state.a = n\n"
-    assert check_file(write(tmp_path, STATE + BODY + body)) == []
+    step = "def step(state):\n    state.a += 1\n    return state.a\n"
+    assert check_file(write(tmp_path, STATE + step + BODY + "while step(ctx.state) & 7:\n        pass\n")) == []
 
 
 def test_params_from_the_configuration(tmp_path):
