@@ -137,7 +137,7 @@ def judged(kernel) -> Any:
     from hftd.strategy.check import certified
 
     made = kernel.make()
-    judge = certified if hasattr(made, "program") else certify
+    judge = certified if hasattr(made, "program") or kernel.name.startswith("fused ") else certify
     return judge(getattr(made, "dispatcher", made), tuple(kernel.signature), needs=kernel.needs)
 
 

@@ -3,7 +3,7 @@
 Without an account's order in the way every message goes out as the bytes it came in. With one:
 
     A F U   that would trade with accounts' resting orders do so first; what is left joins the book, and history's later words
-            about the order are held to it
+            about the order are held to it. While the symbol is halted or paused nothing trades: they join the book as they came
     E       the historical aggressor first meets accounts' orders that are ahead by price, then time; the historical order
             gets what is left. When history says that an order is gone and shares of it are left here, they are deleted
     C       auctions and the like: accounts' orders take no part; the historical order gives what it has
@@ -18,7 +18,7 @@ reference goes out as it came. Every historical execution of n shares ends as: a
 from hftd.core.jit import hot, leaf
 from hftd.core.memory import load8, load16, load64, record_at, row, span, swap16, swap32, swap64
 from hftd.sim.book import find, half_of, new_order, put, reaches, reduce, rest, retire
-from hftd.sim.matching import execute, sweep
+from hftd.sim.matching import TRADING, execute, sweep
 from hftd.sim.memory import level_dtype, order_dtype, symbol_dtype
 from hftd.sim.tape import (
     note_admin,
@@ -87,7 +87,7 @@ def add(x, at, size):
         forget(x, old)  # a reference used twice: the file is not sound; the newer one counts
         x.bad += 1
     left = shares
-    if half_of(x, locate, 1 - side).own > 0:
+    if half_of(x, locate, 1 - side).own > 0 and row(span(x.symbols), locate, symbol_dtype).state == TRADING:
         left = sweep(x, locate, side, px, shares, 0, 1)
     index = new_order(x, ref, locate, side, px, left)
     if index == 0:
@@ -226,7 +226,8 @@ def replaced(x, at, size, index):
     left = wanted
     crossing = False
     opposite = half_of(x, locate, 1 - side)
-    if wanted > 0 and opposite.own > 0 and opposite.best != 0:
+    trading = row(span(x.symbols), locate, symbol_dtype).state == TRADING
+    if trading and wanted > 0 and opposite.own > 0 and opposite.best != 0:
         crossing = meets_own(x, locate, side, px)
     if crossing:
         if had > 0:

@@ -43,6 +43,9 @@ from hftd.strategy.records import book_dtype, order_row_dtype
 Context = namedtuple("Context", "params state now_ns venue_ns host states any_state ts_recv t_feed")
 """What callbacks get as `ctx`. The first four are yours; the rest is how the functions below find their way."""
 
+FOR_EVER_NS = 1 << 60
+"""A timer is set no further ahead: 36 years, in ticks still an int64."""
+
 ALL = -1
 """`cancel_all(ctx)`: every instrument."""
 
@@ -104,6 +107,12 @@ nth = _nth_twin if INTERPRETED else intrinsic(_nth)
 whole_px, whole_qty, whole_id, whole_index = (
     _whole_twin(what) if INTERPRETED else intrinsic(_whole(what)) for what in ("px", "qty", "an order's id", "instrument")
 )
+
+
+@leaf
+def side_of(book, side):
+    """Return a side of a book. What is neither BUY nor SELL gives one of the two: beyond them lies the next book."""
+    return book.sides[side & 1]
 
 
 # ---------------------------------------------------------------- orders
@@ -176,7 +185,7 @@ _PENDING_CANCEL = int(OrdStatus.PENDING_CANCEL)
 @leaf
 def first_order(ctx, instrument, side):
     """Return the id of the newest open order on a side of an instrument, 0 where there is none."""
-    index = book(ctx, instrument).sides[side].first
+    index = side_of(book(ctx, instrument), side).first
     return row(span(ctx.host.orders), index, order_row_dtype).id
 
 
@@ -213,8 +222,8 @@ def find(ctx, symbol):
     """Return the index of a symbol given as a param (`Param("hedge", "QQQ")`), -1 where it is not known (yet)."""
     table = span(ctx.host.instruments)
     for i in range(table.count):
-        if row(table, i, instrument_dtype).symbol == symbol:
-            return i
+        if symbol != 0 and row(table, i, instrument_dtype).symbol == symbol:
+            return i                              # (0 is "", and what is not announced yet)
     return -1
 
 
@@ -229,23 +238,23 @@ def book(ctx, instrument):
 @leaf
 def depth(book, side):
     """Return how many price levels a side of a book has."""
-    return book.sides[side].count
+    return side_of(book, side).count
 
 
 @leaf
 def level_px(book, side, n):
     """Return the price of level n of a side, 0 being the best; 0 where the side is not that deep."""
-    mine = book.sides[side]
+    mine = side_of(book, side)
     if n < 0 or n >= mine.count:
         return 0
     key = level_at(mine.base, mine.count - 1 - n).key
-    return key if side == BUY else -key
+    return key if side & 1 == BUY else -key
 
 
 @leaf
 def level_size(book, side, n):
     """Return the shares displayed at level n of a side; 0 where the side is not that deep."""
-    mine = book.sides[side]
+    mine = side_of(book, side)
     if n < 0 or n >= mine.count:
         return 0
     return level_at(mine.base, mine.count - 1 - n).qty
@@ -254,7 +263,7 @@ def level_size(book, side, n):
 @leaf
 def level_orders(book, side, n):
     """Return how many orders are displayed at level n of a side; 0 where the side is not that deep."""
-    mine = book.sides[side]
+    mine = side_of(book, side)
     if n < 0 or n >= mine.count:
         return 0
     return level_at(mine.base, mine.count - 1 - n).orders
@@ -287,14 +296,14 @@ def ask_qty(ctx, instrument, n=0):
 @leaf
 def qty_at(book, side, px):
     """Return the shares displayed at a price on one side of a book; 0 where there is no such level."""
-    return level_qty(book, side, px)
+    return level_qty(book, side & 1, px)
 
 
 @leaf
 def own_qty(ctx, instrument, side, px):
     """Return the shares of our own orders that the book displays at a price."""
     orders, total = span(ctx.host.orders), 0
-    index = book(ctx, instrument).sides[side].first
+    index = side_of(book(ctx, instrument), side).first
     while index != 0:
         mine = row(orders, index, order_row_dtype)
         if mine.px == px and mine.shown != 0:
@@ -310,10 +319,10 @@ def market_px(ctx, instrument, side):
     What you quote around: the best price itself may be your own, and a quote that follows itself runs away.
     """
     at = book(ctx, instrument)
-    mine = at.sides[side]
+    mine = side_of(at, side)
     for n in range(mine.count - 1, -1, -1):
         level = level_at(mine.base, n)
-        px = level.key if side == BUY else -level.key
+        px = level.key if side & 1 == BUY else -level.key
         if mine.first == 0 or level.qty > own_qty(ctx, instrument, side, px):
             return px
     return 0
@@ -395,7 +404,7 @@ def state_of(ctx, instrument):
 @leaf
 def set_timer(ctx, ns):
     """Have on_timer called once, `ns` nanoseconds after ctx.now_ns. A new setting takes the place of the old; ns <= 0 stops it."""
-    ctx.host.timer_at = ctx.ts_recv + ns_to_ticks(ctx.host.clock, ns) if ns > 0 else 0
+    ctx.host.timer_at = ctx.ts_recv + ns_to_ticks(ctx.host.clock, min(ns, FOR_EVER_NS)) if ns > 0 else 0
 
 
 @leaf

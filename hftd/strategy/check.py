@@ -6,11 +6,14 @@ loop, so the machine's code no longer tells their lines: those come from the sou
 """
 
 import ast
+import builtins
+import math
 import re
+import types
 from dataclasses import replace
 
 import numba
-from numba import njit, types
+from numba import njit
 
 from hftd.core.certify import ALLOWED, Certificate, certify
 from hftd.core.idle import idle_dtype
@@ -41,7 +44,7 @@ def findings(program) -> list[str]:
     if INTERPRETED:
         return [f"{program.path}:1: cannot be checked with NUMBA_DISABLE_JIT=1"]
     record = numba.from_dtype
-    signature = (record(strategy_agent_dtype), record(mark_dtype), record(idle_dtype), types.int64)
+    signature = (record(strategy_agent_dtype), record(mark_dtype), record(idle_dtype), numba.int64)
     kernel = program.fresh_kernel()
     kernel.compile(signature)                     # errors of typing come as one line from here
     return judged(program, certified(kernel.dispatcher, kernel.dispatcher.signatures[0], lines=False))
@@ -66,8 +69,8 @@ def judged(program, certificate: Certificate) -> list[str]:
     """Return a certificate's findings as lines about the strategy's file."""
     called: dict[str, set[str]] = {}
     raised, elsewhere, said = set(), set(), []
-    heavy = suspects(program.tree)
-    loops = [node.lineno for node in ast.walk(program.tree) if isinstance(node, ast.While)]
+    heavy = suspects(program)
+    loops = [node for node in ast.walk(program.tree) if isinstance(node, ast.While)]
     for finding in certificate.forbidden:
         if finding.kind in ("calls", "references"):
             words = next(text for prefixes, text in MEANING if finding.what.startswith(prefixes))
@@ -80,7 +83,7 @@ def judged(program, certificate: Certificate) -> list[str]:
                 elsewhere.add(finding.where)
         elif finding.kind == "endless":
             words = "loops for ever: nothing in the loop can change its condition; return, and look again at the next event"
-            said.append(_line(program, loops, words))
+            said.append(_line(program, [loop.lineno for loop in loops], words))
         elif finding.kind == "recursion":
             said.append(_line(program, recursive(program.tree), f"{finding.what}; use a loop"))
         else:
@@ -91,6 +94,9 @@ def judged(program, certificate: Certificate) -> list[str]:
     if elsewhere and not found:
         lines = sorted({*heavy, *(node.lineno for node in ast.walk(program.tree) if _may_raise(node))})
         found.append(_line(program, lines, f"may raise an exception [{', '.join(sorted(elsewhere)[:3])}]"))
+    if not any(finding.kind == "endless" for finding in certificate.forbidden):
+        words = "waits in a loop: while a callback runs, nothing is read or sent; return, and look again at the next event"
+        said += [f"{program.path}:{loop.lineno}: {words}" for loop in loops if _only_waits(loop, program.module)]
     return [*found, *dict.fromkeys(said)]
 
 
@@ -100,10 +106,21 @@ def _line(program, lines: list[int], words: str) -> str:
 
 
 def _may_raise(node: ast.AST) -> bool:
-    """Tell whether an exception may come out of an expression without a `raise`: an index that is no number, a power."""
+    """Tell whether an exception may come out of an expression without a `raise`: an index that is no number, a step, a power."""
     if isinstance(node, ast.Subscript):
         return not isinstance(node.slice, ast.Constant | ast.Slice)
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "range" and len(node.args) == 3
     return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)
+
+
+def _only_waits(loop: ast.While, module: types.ModuleType) -> bool:
+    """Tell whether a loop has an empty body, and no function of the file in its condition that could bring it further."""
+    called = [node.func.id for node in ast.walk(loop.test) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    return not any(getattr(getattr(module, name, None), "__module__", "") == module.__name__ for name in called) and all(
+        isinstance(node, ast.Pass | ast.Continue) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        for node in loop.body
+    )
 
 
 def recursive(tree: ast.Module) -> list[int]:
@@ -136,19 +153,32 @@ def calls_a_pointer(llvm: str) -> bool:
     return False
 
 
-def suspects(tree: ast.Module) -> list[int]:
-    """Return the lines in functions where such calls usually come from: lists, dicts, text, print, slices, exceptions, NumPy."""
+def suspects(program) -> list[int]:
+    """Return the lines in functions where such calls usually come from: lists, text, slices, exceptions, functions of Python's."""
     lines = set()
-    for function in tree.body:
+    for function in ast.walk(program.tree):
         if not isinstance(function, ast.FunctionDef):
             continue
         for node in ast.walk(function):
-            called = node.func if isinstance(node, ast.Call) else None
-            root = called.value if isinstance(called, ast.Attribute) else called
-            heavy = isinstance(root, ast.Name) and root.id in ("print", "np", "numpy", "list", "dict", "set", "str")
-            if heavy or isinstance(node, SUSPECTS):
+            if isinstance(node, SUSPECTS) or (isinstance(node, ast.Call) and foreign(node.func, program.module)):
                 lines.add(node.lineno)
     return sorted(lines)
 
+
+def foreign(called: ast.expr, module: types.ModuleType) -> bool:
+    """Tell whether a call in a module goes to what is neither the file's own, nor hftd's, nor a plain function of numbers."""
+    if isinstance(called, ast.Attribute):
+        owner = getattr(module, called.value.id, None) if isinstance(called.value, ast.Name) else None
+        return isinstance(owner, types.ModuleType) and not (owner is math and called.attr in MATH | TESTS)
+    if not isinstance(called, ast.Name):
+        return False
+    value = getattr(module, called.id, getattr(builtins, called.id, None))
+    home = getattr(getattr(value, "py_func", value), "__module__", None) or ""
+    return value is not None and called.id not in PLAIN and home != module.__name__ and not home.startswith("hftd.")
+
+
+PLAIN = frozenset({"abs", "bool", "divmod", "enumerate", "float", "int", "len", "max", "min", "pow", "range", "round", "zip"})
+TESTS = frozenset({"copysign", "degrees", "isfinite", "isinf", "isnan", "radians"})
+"""Builtins, and functions of `math` beside MATH, that cost nothing but their instructions."""
 
 SUSPECTS = (ast.List, ast.ListComp, ast.Dict, ast.DictComp, ast.Set, ast.SetComp, ast.JoinedStr, ast.Raise, ast.Assert, ast.Slice)

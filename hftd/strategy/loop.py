@@ -31,7 +31,7 @@ from hftd.msg.records import (
 )
 from hftd.msg.status import apply_session, apply_status
 from hftd.shm.histogram import histogram_dtype, record_value
-from hftd.shm.ring import detached, done, poll, publish, publish_new, ready, step_over, take
+from hftd.shm.ring import detached, done, poll, publish, publish_new, ready, room, step_over, take
 from hftd.strategy.api import Context
 from hftd.strategy.levels import NO_ROOM, apply_level, clear_levels, refresh
 from hftd.strategy.memory import H_DECISION, H_ON_BOOK, strategy_counters_dtype, word_dtype
@@ -64,7 +64,7 @@ OVERRUN, BROKEN_INVARIANT = int(Reason.OVERRUN), int(Reason.BROKEN_INVARIANT)
 
 # slots: filled by program.py
 on_start = on_book = on_trade = on_report = on_timer = on_state = on_notice = None
-make_context = fire_timer = None
+make_context = fire_timer = tell_states = None
 PARAMS = STATE = INSTRUMENT_STATE = None
 EVERY_EVENT = ANY_STATE = 0
 HAS_BOOK = HAS_TRADE = HAS_REPORT = HAS_STATE = HAS_TIMER = HAS_NOTICE = 1
@@ -80,10 +80,12 @@ def announce(agent, instrument, lot):
     book.lot = lot if lot > 0 else facts.lot
     wanted = span(agent.wanted)
     if wanted.count > 0:
-        book.subscribed = 0
+        followed = 0
         for i in range(wanted.count):
             if load_symbol(wanted.base, i) == facts.symbol:
-                book.subscribed = 1
+                followed = 1
+        if followed == 0 or book.subscribed == 0:
+            book.subscribed = followed            # one that found no room (2) stays so: announcing it again mends nothing
     return book.subscribed
 
 
@@ -129,6 +131,18 @@ def take_notice(agent, index, kind, px, qty, ref, orders, ts_event, at):
     return told
 
 
+@hot
+def give_up(agent, now):
+    """Cancel everything, since market events were lost. Returns 1, or 0 where ring.intent has no room; then nothing was done."""
+    if not room(agent.intents, 1):
+        return 0
+    counters = record_at(agent.counters_at, strategy_counters_dtype)
+    store_relaxed(counters, "overruns", counters.overruns + 1)
+    cancel_everything(agent, now, 0)
+    publish(agent.intents)
+    return 1
+
+
 @leaf
 def load_symbol(base, index):
     """Return entry `index` of the list of symbols at `base`."""
@@ -164,6 +178,19 @@ def timer(agent):
     decided(agent, before, 0)
 
 
+def states(agent, now, lost):
+    """Call on_state for every book that is lost now (lost: 1), or is no longer so, since the books were made anew (0)."""
+    books, before = span(agent.books), agent.intents.tail
+    for i in range(books.count):
+        book, change = row(books, i, book_dtype), agent.change
+        if book.subscribed != 0 and book.state != STALE and book.state != EMPTY:
+            if lost != 0:
+                book.state = STALE
+            change.instrument, change.book, change.trading = i, book.state, book.trading
+            on_state(make_context(agent, now, 0), change)
+    decided(agent, before, 0)
+
+
 def strategy_turn(agent, now):
     """Do one bounded step. Returns how many records were handled, or -Reason.OVERRUN."""
     counters = record_at(agent.counters_at, strategy_counters_dtype)
@@ -173,6 +200,9 @@ def strategy_turn(agent, now):
         on_start(make_context(agent, now, 0))
         publish(agent.intents)
         work = 1
+    elif HAS_STATE and agent.started == 2:
+        agent.started = 1
+        tell_states(agent, now, 0)
 
     for source in range(2):
         consumer = agent.reports if source == 0 else agent.denials
@@ -326,8 +356,9 @@ def strategy_turn(agent, now):
         return -BROKEN_INVARIANT
     if agent.cut_off != 0 or detached(md):
         agent.cut_off = 1
-        store_relaxed(counters, "overruns", counters.overruns + 1)
-        cancel_everything(agent, now, 0)
-        publish(agent.intents)
+        if give_up(agent, now) == 0:
+            return work                               # risk must be told first; until then nothing more of ring.md is read
+        if HAS_STATE:
+            tell_states(agent, now, 1)
         return -OVERRUN
     return work

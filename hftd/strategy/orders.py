@@ -176,6 +176,12 @@ def settled(order):
     return LIVE if order.cum_qty == 0 else PARTIALLY_FILLED
 
 
+@leaf
+def awaiting(order):
+    """Return the status of an order that waits for no answer about itself, but perhaps for one about its replacement."""
+    return PENDING_REPLACE if order.next_id != 0 else settled(order)
+
+
 # ---------------------------------------------------------------- intents
 
 
@@ -404,10 +410,16 @@ def leave_open(agent, order, leaves):
     if order.orig_id != 0:
         return                                    # a replacement under way holds its excess only
     hold(agent, order, leaves)
-    if order.next_id != 0:
-        successor = order_row(agent, order.next_id)
-        if successor.open != 0 and successor.orig_id != 0:
-            hold(agent, successor, max(successor.qty - successor.cum_qty - leaves, 0))
+    executed, link = order.cum_qty, order.next_id
+    while link != 0:                              # what the chain has executed, its replacements have executed
+        successor = order_row(agent, link)
+        if successor.open == 0 or successor.orig_id == 0:
+            break
+        successor.cum_qty = executed
+        open_qty = max(successor.qty - executed, 0)
+        successor.leaves_qty = open_qty
+        hold(agent, successor, max(open_qty - leaves, 0))
+        leaves, link = max(open_qty, leaves), successor.next_id
 
 
 @leaf
@@ -506,16 +518,16 @@ def apply_report(agent, report):
             store_relaxed(counters, "rejected", counters.rejected + 1)
         if known and order.open != 0:
             orig_id = order.orig_id
-            if order.venue_id == 0 and order.status != UNKNOWN:
+            if order.venue_id == 0:               # of UNKNOWN ones: the venue never got it
                 finish(agent, order, REJECTED)
                 if orig_id != 0:
                     restore(agent, orig_id)
             else:
-                order.status = settled(order)     # it was the cancel that was refused
+                order.status = awaiting(order)    # it was the cancel that was refused
     elif kind == X_CANCEL_REJECTED:
         reason = venue_id
         if known and order.status == PENDING_CANCEL:
-            order.status = settled(order)
+            order.status = awaiting(order)
     elif kind == X_BROKEN:
         keep_fill(agent, report.seq, position)
         position.broken += 1
@@ -539,6 +551,8 @@ def apply_report(agent, report):
             leave_open(agent, order, leaves)
             if leaves == 0:
                 finish(agent, order, CANCELED)
+            elif order.status == UNKNOWN:         # the session is back, and the venue has said what is open
+                order.status = awaiting(order)
 
     view = agent.fill
     view.id, view.kind, view.instrument, view.side, view.px, view.qty = cl_ord_id, kind, instrument, side, px, qty

@@ -7,6 +7,9 @@ import numpy as np
 from hftd.core.layout import layout
 from hftd.errors import WRONG, HftdError
 
+WHOLE = 1 << 63
+"""A whole number is an int64."""
+
 
 class StrategyError(HftdError):
     """A strategy file cannot be used, and what would be right. The text begins with file:line."""
@@ -36,6 +39,8 @@ class Param:
             if not isinstance(value, str) or not (value == "" or (value.isascii() and " " not in value and len(value) <= 8)):
                 raise StrategyError(f"{where}: {self.name} must be a symbol of at most 8 characters, was {value!r}")
             return symbol_word(value)
+        if type(value) is int and not -WHOLE <= value < WHOLE:
+            raise StrategyError(f"{where}: {self.name} must be within 64 bits, was {value}")
         if isinstance(self.default, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         wanted = "true or false" if isinstance(self.default, bool) else "a number" if self.kind == "f8" else "a whole number"
@@ -43,6 +48,7 @@ class Param:
             raise StrategyError(f"{where}: {self.name} must be {wanted}, was {value!r}")
         if (self.min is not None and value < self.min) or (self.max is not None and value > self.max) or value != value:
             bounds = f"at least {self.min}" if self.max is None else f"at most {self.max}"
+            bounds = wanted if self.min is None and self.max is None else bounds
             bounds = f"{self.min} to {self.max}" if self.min is not None and self.max is not None else bounds
             raise StrategyError(f"{where}: {self.name} must be {bounds}{f' {self.unit}' if self.unit else ''}, was {value}")
         return int(value) if self.kind == "i8" else value

@@ -119,6 +119,7 @@ class Program:
         slots |= {f"HAS_{name[3:].upper()}": int(name in self.callbacks) for name in CALLBACKS}
         slots["make_context"] = njit(clone(loop.context, self.name, **slots), inline="always", error_model="numpy")
         slots["fire_timer"] = njit(clone(loop.timer, self.name, **slots), error_model="numpy")
+        slots["tell_states"] = njit(clone(loop.states, self.name, **slots), error_model="numpy")
         return leaf(clone(loop.strategy_turn, self.name, **slots))
 
     @functools.cache  # noqa: B019
@@ -187,14 +188,14 @@ def load(path: str | Path, name: str = "") -> Program:
     except UnicodeDecodeError:
         raise StrategyError(f"{path}: is not UTF-8 text") from None
     except SyntaxError as error:
-        raise StrategyError(f"{path}:{error.lineno}: {error.msg}") from None
+        raise StrategyError(f"{path}:{error.lineno or 1}: {error.msg}") from None
     _check_names(tree, path)
     module = types.ModuleType(f"hftd_strategy_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in inspect.getinnerframes(error.__traceback__) if frame.filename == str(path)]
         raise StrategyError(f"{path}:{lines[-1] if lines else 1}: {type(error).__name__}: {error}") from None
     _check_module(module, tree, path)
@@ -248,7 +249,7 @@ def _check_module(module: types.ModuleType, tree: ast.Module, path: Path) -> Non
         raise StrategyError(f"{where}: params must be a list of Param(name, default, min=, max=, unit=, doc=)")
     names = [param.name for param in params]
     for name in names:
-        if not name.isidentifier() or name.startswith("pad"):
+        if not isinstance(name, str) or not name.isidentifier() or name.startswith("pad"):
             raise StrategyError(f"{where}: {name!r} cannot be a parameter's name")
         if names.count(name) > 1:
             raise StrategyError(f"{where}: parameter {name} stands twice")
@@ -257,6 +258,9 @@ def _check_module(module: types.ModuleType, tree: ast.Module, path: Path) -> Non
     for param in params:
         if not isinstance(param.default, int | float | str):
             raise StrategyError(f"{where}: {param.name}: the default must be a number, true or false, or a symbol")
+        for bound in (param.min, param.max):
+            if bound is not None and not isinstance(bound, int | float):
+                raise StrategyError(f"{where}: {param.name}: min and max must be numbers, was {bound!r}")
         param.check(param.default, where)
     for name in ("state", "instrument_state"):
         dtype = getattr(module, name, NO_STATE)
@@ -267,21 +271,60 @@ def _check_module(module: types.ModuleType, tree: ast.Module, path: Path) -> Non
     for name, kind in OPTIONS.items():
         if not isinstance(getattr(module, name, False), kind):
             raise StrategyError(f"{path}:{at.get(name, 1)}: {name} must be True or False")
+    for name in CALLBACKS:
+        value = getattr(module, name, None)
+        if value is not None and not (isinstance(value, types.FunctionType) and value.__module__ == module.__name__):
+            raise StrategyError(f"{path}:{at.get(name, 1)}: {name} must be a plain function of this file; hftd compiles it")
     labels = getattr(module, "counters", [])
     if not isinstance(labels, list | tuple) or len(labels) > COUNTERS_MAX or not all(isinstance(label, str) for label in labels):
         raise StrategyError(f"{path}:{at.get('counters', 1)}: counters must be a list of at most {COUNTERS_MAX} names")
 
 
 def _check_globals(module: types.ModuleType, tree: ast.Module, path: Path) -> None:
-    """Refuse records that a function of the file takes from a global: they are frozen when it is compiled, and what it writes to
-    them is lost without a word (arrays of numbers are read-only there, and the compiler says so).
+    """Refuse records that a function of the file takes from a global, a closure, a default or another module: they are frozen when
+    it is compiled, and what it writes to them is lost without a word (arrays of numbers are read-only there; the compiler says so).
     """
-    for function in tree.body:
-        for node in ast.walk(function) if isinstance(function, ast.FunctionDef) else ():
-            value = getattr(module, node.id, None) if isinstance(node, ast.Name) else None
-            if isinstance(value, np.ndarray | np.void) and value.dtype.names:
-                raise StrategyError(f"{path}:{node.lineno}: {node.id}: records cannot be global: what is written to them is lost; "
-                                    "keep what changes in state")  # fmt: skip
+    def refuse(line: int, name: str) -> None:
+        raise StrategyError(f"{path}:{line}: {name}: records cannot be global: what is written to them is lost; "
+                            "keep what changes in state")  # fmt: skip
+
+    for function in ast.walk(tree):
+        for node in ast.walk(function) if isinstance(function, ast.FunctionDef | ast.Lambda) else ():
+            if isinstance(node, ast.Name):
+                value = getattr(module, node.id, None)
+                held = node.id if _has_records(value) else _holds_records(value, module.__name__)
+                if held:
+                    refuse(node.lineno, held)
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                owner = getattr(module, node.value.id, None)
+                if isinstance(owner, types.ModuleType) and _has_records(getattr(owner, node.attr, None)):
+                    refuse(node.lineno, f"{node.value.id}.{node.attr}")
+    for name in CALLBACKS:
+        if held := _holds_records(getattr(module, name, None), module.__name__):
+            refuse(_lines(tree).get(name, 1), held)
+
+
+def _has_records(value) -> bool:
+    """Tell whether a value is records, or a tuple with records in it."""
+    if isinstance(value, tuple | list):
+        return any(map(_has_records, value))
+    return isinstance(value, np.ndarray | np.void) and bool(value.dtype.names)
+
+
+def _holds_records(function, own: str, seen: frozenset = frozenset()) -> str:
+    """Return the name of records that a function of a person's own holds: in its closure or, from another module, its globals."""
+    function = getattr(function, "py_func", function)
+    if not isinstance(function, types.FunctionType) or function in seen or function.__module__.startswith("hftd."):
+        return ""
+    held = inspect.getclosurevars(function).nonlocals
+    if function.__module__ != own:                # this module's are looked at line by line
+        held = {**held, **{name: function.__globals__.get(name) for name in function.__code__.co_names}}
+    for name, value in held.items():
+        if _has_records(value):
+            return name
+        if inner := _holds_records(value, own, seen | {function}):
+            return inner
+    return ""
 
 
 def _digest(source: str, module: types.ModuleType, tree: ast.Module) -> str:

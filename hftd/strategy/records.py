@@ -158,7 +158,7 @@ strategy_agent_dtype = layout("strategy_agent", 1344, [
     ("open_orders", "i8"),
     ("open_max", "i8"),                           # orders that may be open at once
     ("timer_at", "i8"),                           # ticks; 0: not set
-    ("started", "i8"),                            # 1 once on_start was called
+    ("started", "i8"),                            # 1 once on_start was called; 2: on_state is to tell of books made anew
     ("venue_ns", "i8"),                           # ns since the venue's midnight: last event
     ("calls", "i8"),                              # on_book calls, for sampling their time
     ("cut_off", "i8"),                            # 1 between being detached from ring.md and joining again

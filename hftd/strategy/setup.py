@@ -263,7 +263,7 @@ class StrategyAgent(Agent):
                 self.books[field] = 0
             self.books["state"], self.books["dirty"] = int(BookState.STALE), 1
             self.copy_books()
-            self.handle["cut_off"] = 0
+            self.handle["cut_off"], self.handle["started"] = 0, 2
             self.segment["counters"]["rejoins"] += 1
         elif reason == Reason.BROKEN_INVARIANT:
             self.mark["state"] = int(AgentState.DEGRADED)

@@ -147,6 +147,24 @@ def take_book(tape, agent, order, ts_recv):
     return 0
 
 
+@leaf
+def drop(tape, order, ts_recv):
+    """Cancel what is open of a paper order, and free its row."""
+    left = order.leaves
+    order.leaves = 0
+    report(tape, X_CANCELED, order, order.px, left, ts_recv, 0, 0)
+    order.id = 0
+
+
+@leaf
+def refuse(tape, intent, orig):
+    """Say that a replacement did not come about. orig: id of the order that was to be replaced."""
+    gone = row(span(tape.rests), 0, paper_order_dtype)
+    gone.id, gone.leaves, gone.instrument, gone.side = intent.cl_ord_id, 0, intent.instrument, intent.side
+    report(tape, X_REPLACE_REJECTED, gone, intent.px, 0, intent.ts_recv, orig, 0)
+    gone.id = 0
+
+
 @hot
 def answer(tape, agent, intent, strategy, epoch):
     """Let the paper venue act on one intent. Returns 0, or -1 where it has no room."""
@@ -160,13 +178,14 @@ def answer(tape, agent, intent, strategy, epoch):
             orig = make_id(strategy, epoch, intent.orig_seq * 1)
             old = find_rest(tape, orig)
             if old == 0:
-                gone = row(rests, 0, paper_order_dtype)
-                gone.id, gone.leaves, gone.instrument, gone.side = cl_ord_id, 0, intent.instrument, intent.side
-                report(tape, X_REPLACE_REJECTED, gone, intent.px, 0, ts_recv, orig, 0)
-                gone.id = 0
+                refuse(tape, intent, orig)
                 return 0
             before = row(rests, old, paper_order_dtype)
             executed = before.executed
+            if intent.qty * 1 <= executed:        # nothing of the total is left to be open: the original goes, as at the venue
+                refuse(tape, intent, orig)
+                drop(tape, before, ts_recv)
+                return 0
             before.id = 0
         index = free_rest(tape)
         if index == 0:
@@ -180,19 +199,14 @@ def answer(tape, agent, intent, strategy, epoch):
         report(tape, X_NEW if kind == NEW else X_REPLACED, order, intent.px, intent.qty, ts_recv, orig, 0)
         take_book(tape, agent, order, ts_recv)
         if order.leaves > 0 and intent.tif == IOC:
-            left = order.leaves
-            order.leaves = 0
-            report(tape, X_CANCELED, order, order.px, left, ts_recv, 0, 0)
+            drop(tape, order, ts_recv)
         if order.leaves == 0:
             order.id = 0
         return 0
     for i in range(1, tape.high + 1):
         order = row(rests, i, paper_order_dtype)
         if order.id != 0 and (kind == CANCEL_ALL or order.id == cl_ord_id):
-            left = order.leaves
-            order.leaves = 0
-            report(tape, X_CANCELED, order, order.px, left, ts_recv, 0, 0)
-            order.id = 0
+            drop(tape, order, ts_recv)
     return 0
 
 

@@ -23,6 +23,8 @@ LINK_TALK = {"UNKNOWN", "MODIFIED", "CANCEL_REJECTED"}
 class Game:
     """One seed's run."""
 
+    WEIGHTS: tuple[float, ...] = (10, 9, 5, 0.3, 12, 2, 1, 2, 3, 3, 12, 1, 1, 0.4)
+
     def __init__(self, path, seed: int):
         self.random = random.Random(seed)
         self.desk = GatewayDesk(path, gateway={"orders_max": 512}, rings={"report": 4096, "order": 1024})
@@ -39,7 +41,7 @@ class Game:
         what = pick.choices(
             ["new", "replace", "cancel", "all", "fill", "decrement", "gone", "refuse", "hold", "deaf", "step", "bust", "again",
              "break"],
-            [10, 9, 5, 0.3, 12, 2, 1, 2, 3, 3, 12, 1, 1, 0.4])[0]  # fmt: skip
+            self.WEIGHTS)[0]  # fmt: skip
         live = exchange.live()
         if what == "new":
             side = pick.randrange(2)

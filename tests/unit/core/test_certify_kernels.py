@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hftd.core.certify import certify
+from hftd.cli.prove import judged
 from hftd.core.jit import INTERPRETED
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -61,9 +61,7 @@ def _names():
 def test_the_kernel_is_certified(name):
     """No allocation, no reference count, no CPython, no stranger's code, no endless loop, shared words as they must be."""
     wanted = _wanted()[name]
-    kernel = wanted.make()
-    kernel.compile(wanted.signature)
-    kernel = getattr(kernel, "dispatcher", kernel)
-    certificate = certify(kernel, kernel.signatures[0], needs=wanted.needs)
+    wanted.make().compile(wanted.signature)
+    certificate = judged(wanted)
     assert certificate.ok, "\n".join(map(str, certificate.forbidden))
     assert certificate.instructions > 0 and certificate.stack_bytes < 64 << 10

@@ -169,6 +169,35 @@ def test_aggressor_takes_historical_shares_and_history_gets_the_rest():
     assert int(desk.x["capped"]) == 70
 
 
+@pytest.mark.parametrize("state", [b"H", b"P", b"Q"])
+def test_nothing_trades_while_the_symbol_is_halted(state):
+    """Orders of history that cross an account's resting one join the book as they came; those after the halt trade with it."""
+    desk = Desk().open()
+    desk.x["source"] = 1
+    desk.x["ref_next"], desk.x["match_next"] = 1000, 2000
+    head = b"\0\1" + b"\0" * 8
+
+    def add(ref, side, shares, px):
+        desk.history(b"A" + head + struct.pack(">QcI8sI", ref, side, shares, b"ALFA    ", px))
+
+    def trading(state):
+        desk.history(b"H" + head + b"ALFA    " + state + b"     ")
+
+    desk.send(enter(1, "B", 60, 500_000))
+    add(2, b"S", 40, 600_000)
+    trading(state)
+    desk.tape()
+    add(3, b"S", 100, 499_900)
+    desk.history(b"U" + head + struct.pack(">QQII", 2, 4, 40, 499_800))
+    assert desk.tape() == [("A", 3, 1, 100, 499_900), ("U", 2, 4, 40, 499_800)]
+    assert desk.told() == [] and int(desk.x["own_trades"]) == 0
+    trading(b"T")
+    desk.history(b"D" + head + (3).to_bytes(8, "big"))
+    desk.history(b"D" + head + (4).to_bytes(8, "big"))
+    add(5, b"S", 100, 499_900)
+    assert desk.told() == [("E", 1, 60, 500_000, "A", 2000)]
+
+
 @pytest.mark.parametrize(("content", "word"), [
     (b"", "no ITCH message"), (b"\0\x0cS" + b"\0" * 9, "no ITCH message"),
     (b"\0\x0cS" + b"\0" * 11 + b"\0\x24A" + b"\0" * 20, "cut off at byte 14"),

@@ -277,6 +277,30 @@ def test_timer_fires_once_at_its_moment_by_events_or_by_the_clock(desk):
     assert desk.saw("timers") == 2
 
 
+def test_a_timer_set_for_never_does_not_fire(desk):
+    """The moment was past the end of an int64: it fired at once, and again with every event."""
+    for ns in ((1 << 63) - 1, 1 << 62):
+        desk.do(10, ns)
+        desk.level(BUY, PX, 100)
+        desk.idle(desk.clock + 1000)
+        assert desk.saw("timers") == 0
+
+
+def test_no_symbol_is_not_found(desk):
+    """An empty param found the first instrument that was not announced yet: whatever that became was traded."""
+    assert Desk(params={"symbol": ""}).do(9, 0)[0] == -1
+    assert desk.do(9, 0)[0] == -1                                     # BBB is not announced either
+
+
+@pytest.mark.parametrize("side", [2, -1, 1 << 40])
+def test_a_side_that_is_none_reads_no_other_memory(desk, side):
+    """Books lie side by side: what was read as a level's address was another book's price."""
+    desk.quote(instrument=1)
+    assert desk.do(5, 0, side, 0, PX)[:2] in ([1, PX], [1, PX + 200])
+    assert desk.do(8, 0, side)[:2] == [0, 0]
+    assert desk.do(11, 0, side, PX)[2] == 0
+
+
 def test_callbacks_see_what_happened(desk):
     """Prints with the resting side, hidden ones marked; the book once a packet; states as they change."""
     books = desk.saw("books")

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
+from hftd.core.idle import SPIN, set_idle
 from hftd.core.memory import address
 from hftd.feed.memory import LANES, SHARES_AT
-from hftd.msg.enums import AgentState, BookState, DenyReason, EventKind, ExecType, IntentKind, Reason
+from hftd.msg.enums import AgentState, BookState, DenyReason, EventKind, ExecType, IntentKind, OrdStatus, Reason
 from hftd.msg.ids import EPOCH_MASK, epoch_of, make_id, strategy_of
+from hftd.shm import map as memory_map
 from hftd.shm import ring
 from hftd.strategy.levels import LEVEL
+from hftd.strategy.params import symbol_word
 from hftd.strategy.records import level_dtype
 from hftd.strategy.setup import StrategyAgent
 from tests.support.strategy_desk import BUY, PX, SELL, Desk
@@ -65,6 +68,40 @@ def test_a_strategy_that_was_too_slow_cancels_and_joins_again_with_the_feeds_boo
     assert desk.counters()["overruns"] == 1
     assert desk.counters()["rejoins"] == 1
     assert desk.order(made)["is_open"] == 1                           # until the venue says that it is canceled
+
+
+def test_a_strategy_that_lost_events_is_told_by_on_state(desk):
+    """Lost books are STALE; made anew, they are what they were: on_state has both, and an empty book is nobody's news."""
+    changes = desk.saw("changes")
+    fill_feed_book(desk, 0, [(PX - 200, 20, 2)], [(PX + 500, 30, 3)], wire_seq=40)
+    detach(desk)
+    desk.idle(desk.clock)
+    desk.collect()
+    assert (desk.saw("changes"), desk.saw("instrument"), desk.saw("book")) == (changes + 1, 0, BookState.STALE)
+    desk.agent.on_reason(int(Reason.OVERRUN))
+    desk.reopen_feed()
+    desk.idle(desk.clock)
+    assert (desk.saw("changes"), desk.saw("book"), desk.saw("starts")) == (changes + 2, BookState.LIVE, 1)
+    desk.idle(desk.clock)
+    assert desk.saw("changes") == changes + 2
+
+
+def test_the_cancel_of_a_strategy_that_was_too_slow_waits_for_room(desk):
+    """With the ring to risk full it was lost: the orders stayed open while the books were made anew."""
+    made, _ = desk.accepted()
+    agent, heads = desk.agent, np.asarray(desk.memory["ring.intent.0"]["control"])["consumers"]["head"]
+    size = int(agent.handle["intents"]["mask"]) + 1
+    heads[0, memory_map.PLACE_RISK] -= size                           # risk has read nothing for a whole ring
+    agent.handle["intents"]["limit"] = agent.handle["intents"]["tail"]
+    detach(desk)
+    set_idle(agent.waiting, SPIN)
+    assert agent.kernel()(agent.handle, agent.mark, agent.waiting, 3) == Reason.SLICE
+    assert desk.counters()["overruns"] == 0
+    heads[0, memory_map.PLACE_RISK] += size
+    assert agent.kernel()(agent.handle, agent.mark, agent.waiting, 3) == Reason.OVERRUN
+    desk.collect()
+    assert [one["kind"] for one in desk.last()] == [IntentKind.CANCEL_ALL]
+    assert int(agent.orders["status"][agent.orders["id"] == made][0]) == OrdStatus.PENDING_CANCEL
 
 
 def test_a_strategy_that_starts_late_has_the_book_from_the_start():
@@ -166,6 +203,16 @@ def test_book_that_found_no_room_is_stale_until_it_is_cleared():
     assert desk.saw("book") == BookState.LIVE
 
 
+def test_announcing_a_symbol_again_mends_no_book():
+    """With symbols of its own, a strategy took the next DIRECTORY for a book that is right."""
+    desk = Desk(follow=["AAA"])
+    desk.memory["market"]["instruments"]["symbol"][0] = symbol_word("AAA")
+    desk.agent.handle["arena"]["end"] = desk.agent.handle["arena"]["fresh"]
+    desk.level(BUY, PX, 100)
+    desk.event(EventKind.DIRECTORY, ref=100)
+    assert (desk.saw("book"), int(desk.agent.books["state"][0])) == (BookState.STALE, BookState.STALE)
+
+
 def test_stop_goes_on_for_one_slice_after_the_gateway(desk):
     """What the gateway reported last must still be applied."""
     assert desk.agent.stop() is False
@@ -174,8 +221,6 @@ def test_stop_goes_on_for_one_slice_after_the_gateway(desk):
 
 def test_duty_cycle_runs_with_the_strategy_in_it(desk):
     """The kernel of the daemon itself, for a few turns."""
-    from hftd.core.idle import SPIN, set_idle
-
     set_idle(desk.agent.waiting, SPIN)
     kernel = desk.agent.kernel()
     assert kernel(desk.agent.handle, desk.agent.mark, desk.agent.waiting, 3) == 0

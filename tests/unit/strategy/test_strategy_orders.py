@@ -99,7 +99,8 @@ def test_replace_moves_the_chain_to_the_new_order(desk):
     assert row(desk)["open_orders"] == 2
 
     desk.report(FILL, made, px=PX, qty=20, leaves_qty=50)             # the old one is still there
-    assert row(desk)["open_buy_qty"] == 120 - 20 + 20                 # 50, and the 70 by which the new one may be larger
+    assert row(desk)["open_buy_qty"] == 100                           # 50, and the 50 by which the new one may be larger
+    assert (desk.order(new)["leaves_qty"], desk.order(new)["cum_qty"]) == (100, 50)
     desk.report(REPLACED, new, px=PX + 100, qty=100, leaves_qty=100, orig_seq=made & 0xFFFFFFFF, venue_id=500)
     assert desk.order(made)["status"] == OrdStatus.CANCELED
     seen = desk.order(new)
@@ -184,3 +185,72 @@ def test_a_fill_of_an_earlier_start_still_counts(desk):
     assert desk.counters()["foreign_reports"] == 1
     desk.report(FILL, stranger, instrument=99, px=PX, qty=10)
     assert desk.counters()["bad_reports"] == 1
+
+
+def test_when_the_session_is_back_an_order_is_what_the_venue_says(desk):
+    """MODIFIED after UNKNOWN settles it: it was UNKNOWN for good, could not be replaced, and stood at its price all day."""
+    made, _ = desk.accepted()
+    desk.report(ExecType.UNKNOWN, made, leaves_qty=100)
+    desk.report(ExecType.MODIFIED, made, qty=100, leaves_qty=100)
+    assert desk.order(made)["status"] == OrdStatus.LIVE
+    desk.report(FILL, made, px=PX, qty=40, leaves_qty=60, venue_id=1)
+    desk.do(3, made)
+    desk.report(ExecType.UNKNOWN, made, leaves_qty=60)
+    desk.report(ExecType.MODIFIED, made, qty=100, leaves_qty=60)
+    assert desk.order(made)["status"] == OrdStatus.PARTIALLY_FILLED
+    assert desk.do(2, made, PX, 50)[0] > 0
+
+
+def test_an_order_that_never_arrived_is_over_when_the_session_is_back(desk):
+    """DENIED after UNKNOWN: it stayed open, pending and held for good."""
+    made = desk.submit()
+    desk.report(ExecType.UNKNOWN, made, leaves_qty=100)
+    desk.report(ExecType.DENIED, made, qty=100, venue_id=int(DenyReason.SESSION_DOWN))
+    seen = desk.order(made)
+    assert (seen["status"], seen["is_open"], seen["is_pending"]) == (OrdStatus.REJECTED, 0, 0)
+    assert row(desk) == {}
+
+
+def test_a_replacement_that_never_arrived_leaves_the_old_order(desk):
+    """Both UNKNOWN; the venue has the old one only, in whatever order the two are told."""
+    for first_is_settled_first in (True, False):
+        made, _ = desk.accepted()
+        new = desk.do(2, made, PX + 100, 300)[0]
+        desk.report(ExecType.UNKNOWN, made, leaves_qty=100)
+        desk.report(ExecType.UNKNOWN, new, leaves_qty=300)
+        if first_is_settled_first:
+            desk.report(ExecType.MODIFIED, made, qty=100, leaves_qty=100)
+            assert desk.order(made)["status"] == OrdStatus.PENDING_REPLACE
+        desk.report(ExecType.REPLACE_REJECTED, new, qty=300, orig_seq=made & 0xFFFFFFFF)
+        if not first_is_settled_first:
+            desk.report(ExecType.MODIFIED, made, qty=100, leaves_qty=100)
+        assert desk.order(new)["status"] == OrdStatus.REJECTED
+        assert desk.order(made)["status"] == OrdStatus.LIVE
+        assert (row(desk)["open_buy_qty"], row(desk)["open_orders"]) == (100, 1)
+        desk.report(CANCELED, made, qty=100, leaves_qty=0)
+
+
+def test_a_refused_cancel_of_an_order_that_is_being_replaced(desk):
+    """It waits for its replacement again, and is not replaced a second time meanwhile."""
+    made, _ = desk.accepted()
+    assert desk.do(2, made, PX + 100, 100)[0] > 0
+    desk.do(3, made)
+    desk.report(ExecType.CANCEL_REJECTED, made, venue_id=11)
+    assert desk.order(made)["status"] == OrdStatus.PENDING_REPLACE
+    assert desk.do(2, made, PX, 50)[0] == -DenyReason.NOT_OPEN
+
+
+def test_a_replacement_of_a_replacement_after_a_fill_asks_for_the_shares_it_was_asked_for(desk):
+    """What the first of the chain trades meanwhile counts for all: the second replacement came out smaller by it."""
+    made, _ = desk.accepted()
+    second = desk.do(2, made, PX + 100, 150)[0]
+    desk.report(FILL, made, px=PX, qty=20, leaves_qty=80, venue_id=1)
+    third = desk.do(2, second, PX + 200, 200)[0]
+    assert [(one["cl_ord_id"], one["qty"]) for one in desk.last()] == [(third, 20 + 200)]
+    assert row(desk)["open_buy_qty"] == 200
+    desk.report(FILL, made, px=PX, qty=30, leaves_qty=50, venue_id=2)
+    assert [desk.order(one)["leaves_qty"] for one in (made, second, third)] == [50, 100, 170]
+    assert row(desk)["open_buy_qty"] == 170
+    desk.report(REPLACED, second, px=PX + 100, qty=150, leaves_qty=100, orig_seq=made & 0xFFFFFFFF, venue_id=500)
+    desk.report(REPLACED, third, px=PX + 200, qty=220, leaves_qty=170, orig_seq=second & 0xFFFFFFFF, venue_id=501)
+    assert (desk.order(third)["leaves_qty"], desk.order(third)["cum_qty"], row(desk)["open_buy_qty"]) == (170, 50, 170)

@@ -43,6 +43,19 @@ def write(folder, source, name="mine.py"):
     (IMPORT + "counters = 'abc'\n" + BODY + "pass\n", 2, "counters must be a list"),
     (RECORDS + BODY + "R[0].a = book.bid_px\n", 4, "R: records cannot be global: what is written to them is lost"),
     (RECORDS + "def h(px):\n    r = R[0]\n    r.a = px\n" + BODY + "h(book.bid_px)\n", 4, "R: records cannot be global"),
+    (RECORDS + "T = (1, (R,))\n" + BODY + "T[1][0][0].a = book.bid_px\n", 5, "T: records cannot be global"),
+    (RECORDS + "if True:\n    def h(px):\n        R[0].a = px\n" + BODY + "h(book.bid_px)\n", 5, "R: records cannot be global"),
+    (RECORDS + "def make(r):\n    def h(px):\n        r[0].a = px\n    return h\nh = make(R)\n" + BODY + "h(book.bid_px)\n", 6,
+     "r: records cannot be global"),
+    (IMPORT + "from hftd.strategy.program import _nothing_more as on_trade\n" + BODY + "pass\n", 1,
+     "on_trade must be a plain function of this file"),
+    (IMPORT + "from numba import njit\ndef h(ctx, trade):\n    pass\non_trade = njit(h)\n" + BODY + "pass\n", 5,
+     "on_trade must be a plain function of this file"),
+    (IMPORT + "params = [Param('q', 5, min='a')]\n" + BODY + "pass\n", 2, "q: min and max must be numbers, was 'a'"),
+    (IMPORT + "params = [Param(5, 5)]\n" + BODY + "pass\n", 2, "5 cannot be a parameter's name"),
+    (IMPORT + "params = [Param('q', 1 << 63)]\n" + BODY + "pass\n", 2, "q must be within 64 bits, was 9223372036854775808"),
+    (IMPORT + "import sys\nsys.exit(3)\n" + BODY + "pass\n", 3, "SystemExit: 3"),
+    (IMPORT + "# \0\n" + BODY + "pass\n", 1, "null bytes"),
 ])  # fmt: skip
 def test_what_is_seen_before_compiling(tmp_path, source, line, words):
     """file:line: what is wrong; what would be right."""
@@ -54,6 +67,17 @@ def test_what_is_seen_before_compiling(tmp_path, source, line, words):
     assert words in text
     assert "\n" not in text
     assert check_file(path) == [text]
+
+
+def test_records_of_another_module_cannot_be_written_to_either(tmp_path, monkeypatch):
+    """By the module's name, or by a function of it that was decorated for being called."""
+    monkeypatch.syspath_prepend(tmp_path)
+    write(tmp_path, "import numpy as np\nfrom hftd.core.jit import leaf\nR = np.zeros(2, [('a', 'i8')])\n"
+          "@leaf\ndef keep(px):\n    R[0].a = px\n", "kept_records.py")  # fmt: skip
+    for use, name in (("kept_records.R[0].a = book.bid_px", "kept_records.R"), ("keep(book.bid_px)", "R")):
+        path = write(tmp_path, IMPORT + "import kept_records\nfrom kept_records import keep\n" + BODY + use + "\n")
+        with pytest.raises(StrategyError, match=f"mine.py:5: {name}: records cannot be global"):
+            load(path)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="what the compiler finds needs the compiler")
@@ -87,13 +111,19 @@ def test_what_the_compiler_finds_is_one_line_about_the_file(tmp_path, source, li
 @pytest.mark.parametrize(("body", "words"), [
     ("print('hello', book.bid_px)\n", "calls Python"),
     ("x = [book.bid_px]\n    x.append(3)\n    ctx.state.pad0 = x[0]\n", "allocates memory"),
+    ("x = sorted((book.bid_px, book.ask_px))\n    ctx.state.pad0 = x[0]\n", "allocates memory"),
+    ("x = chr(book.bid_px)\n    ctx.state.pad0 = len(x)\n", "allocates memory"),
+    ("x = math.gamma(book.bid_px)\n    ctx.state.pad0 = int(x)\n", "calls Numba's run time"),
+    ("for i in range(0, 9, book.bid_px):\n        ctx.state.pad0 += i\n", "may raise an exception"),
+    ("while not can_trade(ctx):\n        pass\n", "waits in a loop"),
+    ("while submit(ctx, 0, BUY, 100, 1) < 0:\n        continue\n", "waits in a loop"),
 ])  # fmt: skip
 def test_what_compiles_but_does_not_belong_on_the_hot_path_is_found(tmp_path, body, words):
     """Looked for in the machine's code, pointed at in the source."""
-    path = write(tmp_path, IMPORT + BODY + body)
+    path = write(tmp_path, IMPORT + "import math\n" + BODY + body)
     findings = check_file(path)
     assert any(words in line for line in findings)
-    assert all(line.startswith(f"{path}:3: ") for line in findings)
+    assert all(line.startswith(f"{path}:4: ") for line in findings)
 
 
 STATE = IMPORT + "import math\nstate = layout('s', 16, [('a', 'i8'), ('f', 'f8')])\n"
@@ -121,6 +151,13 @@ def test_the_library_of_numbers_may_be_called(tmp_path):
     assert check_file(write(tmp_path, STATE + BODY + body)) == []
 
 
+@pytest.mark.skipif(INTERPRETED, reason="what the compiler finds needs the compiler")
+def test_a_loop_whose_condition_brings_it_further_is_no_waiting(tmp_path):
+    """Its body is empty, and it ends."""
+    step = "def step(state):\n    state.a += 1\n    return state.a\n"
+    assert check_file(write(tmp_path, STATE + step + BODY + "while step(ctx.state) & 7:\n        pass\n")) == []
+
+
 def test_params_from_the_configuration(tmp_path):
     """By name, in range, of the default's type; a whole number is a fraction too."""
     path = write(tmp_path, IMPORT + "params = [Param('qty', 5, min=1, max=9), Param('alpha', 0.5), Param('sym', 'QQQ'),"
@@ -133,7 +170,9 @@ def test_params_from_the_configuration(tmp_path):
         ({"qty": 10}, "qty must be 1 to 9, was 10"), ({"qty": 0}, "qty must be 1 to 9"),
         ({"qty": 2.5}, "qty must be a whole number"), ({"qty": True}, "qty must be a whole number"),
         ({"alpha": "x"}, "alpha must be a number"),
-        ({"alpha": float("nan")}, "alpha must be"), ({"sym": "TOOLONGSYM"}, "sym must be a symbol"), ({"on": 1}, "true or false"),
+        ({"alpha": float("nan")}, "alpha must be a number, was nan"), ({"alpha": 10**400}, "alpha must be within 64 bits"),
+        ({"qty": 1 << 64}, "qty must be within 64 bits"),
+        ({"sym": "TOOLONGSYM"}, "sym must be a symbol"), ({"on": 1}, "true or false"),
         ({"quantity": 3}, "quantity: unknown parameter"), ({"alhpa": 3.0}, "did you mean alpha?"),
     ]:  # fmt: skip
         with pytest.raises(StrategyError) as error:
