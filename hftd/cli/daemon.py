@@ -75,8 +75,8 @@ def start(options) -> int:
     if options.layout:
         config = dataclasses.replace(config, daemon=dataclasses.replace(config.daemon, layout=options.layout))
     placement = place(config)
-    password(config)                                  # one that cannot be sent is told before anything is compiled
     lock = take_lock(config, wait_s=config.daemon.stop_timeout_s if options.foreground else 0.0)
+    password(config)                                  # one that cannot be sent is told before anything is compiled
     compile_all(config)
     if options.foreground:
 
@@ -91,10 +91,12 @@ def start(options) -> int:
     for number, handler in before.items():            # from before the fork: who is told to end must end the child, too
         if handler == signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *before})
     pid = os.fork()
     if pid == 0:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(read_end)
         code = 1
         try:
@@ -114,6 +116,7 @@ def start(options) -> int:
             os._exit(code)
     os.close(write_end)
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # here, and no earlier, can a signal end the child
         with os.fdopen(read_end) as pipe:
             word, _, text = pipe.readline().strip().partition(" ")
     except KeyboardInterrupt:                         # a start that was given up must not trade: it is in a session of its own

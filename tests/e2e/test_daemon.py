@@ -1,5 +1,6 @@
 """The daemon's life against an exchange that runs apart: start, look, stop, and the supervisor's death."""
 
+import functools
 import gc
 import json
 import os
@@ -14,7 +15,7 @@ from hftd.core.agent import alive
 from hftd.shm import map as shared
 from hftd.shm import segment
 from hftd.sim.options import SYNTHETIC_SYMBOLS
-from tests.support.daemon import Exchange, hftd, name_of, nothing_left, pids_of, running, until, write_config
+from tests.support.daemon import Exchange, hftd, name_of, nothing_left, pids_of, put_away, running, until, write_config
 from tests.support.data import ROOT
 
 SYMBOLS = list(SYNTHETIC_SYMBOLS)[:4]
@@ -154,12 +155,17 @@ def test_a_start_that_is_given_up_does_not_trade(tmp_path, exchange, number):
     config = write_config(tmp_path, exchange, SYMBOLS)
     name = name_of(config)
     command = [sys.executable, "-m", "hftd", "start", "-c", str(config)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as start:
-        until(lambda: segment.existing(name), 90, "the daemon's memory")
-        start.send_signal(number)
-        _, said = start.communicate(timeout=30)
-    assert start.returncode == 130 and said.endswith("hftd: interrupted\n")
-    assert nothing_left(name)
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)     # whoever runs us in the background has it ignored
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    try:
+        with subprocess.Popen(command, **pipes, text=True, cwd=ROOT, preexec_fn=heard) as start:
+            until(lambda: segment.existing(name), 90, "the daemon's memory")
+            start.send_signal(number)
+            _, said = start.communicate(timeout=30)
+        assert start.returncode == 130 and said.endswith("hftd: interrupted\n")
+        assert nothing_left(name)
+    finally:
+        put_away(name)
     assert (tmp_path / "log/supervisor.log").read_text() == "hftd: stopped before it was ready\n"
 
 
@@ -171,10 +177,13 @@ def test_daemon_whose_output_nobody_reads_trades(tmp_path, exchange):
     os.close(read_end)
     command = [sys.executable, "-m", "hftd", "start", "--foreground", "-c", str(config)]
     with subprocess.Popen(command, stdout=write_end, stderr=subprocess.DEVNULL, cwd=ROOT) as daemon:
-        os.close(write_end)
-        until(lambda: segment.existing(name) and hftd("status", "-n", name).stdout.find("READY") > 0, 90, "READY")
-        daemon.send_signal(signal.SIGTERM)
-        assert daemon.wait(30) == 0
+        try:
+            os.close(write_end)
+            until(lambda: segment.existing(name) and hftd("status", "-n", name).stdout.find("READY") > 0, 90, "READY")
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(30) == 0
+        finally:
+            put_away(name)
     assert nothing_left(name)
 
 

@@ -214,4 +214,4 @@ def test_a_synthetic_market_goes_through_both_lines_without_an_error_and_is_the_
 ])  # fmt: skip
 def test_a_synthetic_market_that_cannot_be_is_one_line(arguments, words):
     child = hftd("feed", "synthetic", *arguments)
-    assert child.returncode == 1 and words in child.stderr and len(child.stderr.splitlines()) == 1, child.stderr
+    assert child.returncode == 2 and words in child.stderr and len(child.stderr.splitlines()) == 1, child.stderr

