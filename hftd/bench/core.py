@@ -134,10 +134,10 @@ def fill(slot, k):
 
 @leaf
 def _take_back(state, k):
-    there, at = ring.poll(state.c)
+    there, at, number = ring.poll(state.c)
     if there:
         got = record_at(at, market_event_dtype)
-        ring.step_over(state.c)
+        ring.step_over(state.c, number)
         if got.px != k * 3:
             state.c.lost += 1
         ring.done(state.c)

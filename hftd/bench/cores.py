@@ -127,14 +127,14 @@ def _round_trips(p, c, samples, n):
         slot = ring.claim(p, market_event_dtype)
         fill(slot, i)
         ring.commit(p, slot)
-        turns, (there, at) = 0, ring.poll(c)
+        turns, (there, at, number) = 0, ring.poll(c)
         while not there:
             turns += 1
             if turns > PATIENCE:
                 return i
-            there, at = ring.poll(c)
+            there, at, number = ring.poll(c)
         got = record_at(at, market_event_dtype)
-        ring.step_over(c)
+        ring.step_over(c, number)
         wrong = got.px != 3 * (i * 3 + 1)
         store64(samples + 8 * i, tsc() - begun)
         ring.done(c)
@@ -147,14 +147,14 @@ def _round_trips(p, c, samples, n):
 @hot
 def _echo(c, p, n):
     for _ in range(n):
-        turns, (there, at) = 0, ring.poll(c)
+        turns, (there, at, number) = 0, ring.poll(c)
         while not there:
             turns += 1
             if turns > PATIENCE:
                 return False
-            there, at = ring.poll(c)
+            there, at, number = ring.poll(c)
         got = record_at(at, market_event_dtype)
-        ring.step_over(c)
+        ring.step_over(c, number)
         px = got.px
         if not ring.room(p, 1):
             return False
@@ -298,7 +298,7 @@ def _take_each(c, samples, n, per):
     for i in range(n):
         got, empty = 0, 0
         while got < per:
-            there, slot_at = ring.poll(c)
+            there, slot_at, number = ring.poll(c)
             if not there:
                 if empty == 0:
                     ring.done(c)
@@ -309,7 +309,7 @@ def _take_each(c, samples, n, per):
                 continue
             empty = 0
             record = record_at(slot_at, market_event_dtype)
-            ring.step_over(c)
+            ring.step_over(c, number)
             if record.px == at * 3 and record.ref == at:
                 right += 1
             at += 1

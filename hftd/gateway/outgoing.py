@@ -380,7 +380,7 @@ def send_orders(agent, now):
     incoming, link = agent.orders, agent.link
     taken, sent, lost = 0, 0, 0
     while taken < BATCH:
-        there, at = poll(incoming)
+        there, at, number = poll(incoming)
         if not there:
             break
         if tx_room(link) < 2 * IMAGE:
@@ -392,7 +392,7 @@ def send_orders(agent, now):
         if agent.held_since != 0:
             go_on(agent, now)
         order = record_at(at, order_dtype)
-        step_over(incoming)
+        step_over(incoming, number)
         taken += 1
         kind = order.kind * 1
         if order_check(order, order.seq) != order.check:

@@ -47,10 +47,10 @@ def turn_many(agent, intents, orders, reports, template, now, count):
         commit(intents, intent)
         publish(intents)
         risk_turn(agent, now)
-        there, at = poll(orders)
+        there, at, number = poll(orders)
         if there:
             order = record_at(at, order_dtype)
-            step_over(orders)
+            step_over(orders, number)
             report = claim(reports, report_dtype)
             report.cl_ord_id, report.px, report.qty, report.leaves_qty = order.cl_ord_id, order.px, order.qty, 0
             report.instrument, report.exec_type, report.flags, report.orig_seq = order.instrument, REJECTED, order.side, 0

@@ -350,11 +350,11 @@ def risk_turn(agent, now):
 
     reports = agent.reports
     while work < REPORTS:
-        there, at = poll(reports)
+        there, at, number = poll(reports)
         if not there:
             break
         report = record_at(at, report_dtype)
-        step_over(reports)
+        step_over(reports, number)
         apply_report(
             report, agent.pool, rows, buckets, account, span(agent.positions), span(agent.exposures), strategies,
             span(agent.fills), record_at(agent.undo_at, undo_dtype), counters, now,

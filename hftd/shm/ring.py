@@ -194,26 +194,26 @@ def detach_slowest(p):
 
 @leaf
 def poll(c):
-    """Tell whether the next record is there, by its slot's own seq; and its address, for who goes on with `step_over`.
+    """Tell whether the next record is there, by its slot's own seq; its address, and its number, for who goes on with `step_over`.
 
     The seq is compared as a difference: were it compared with next + 1, the compiler, knowing them equal from there on, would go on
     with the one it has just loaded, and the address of the next slot would wait for the line of this one.
     """
     at, number = c.slots.base + (c.next & c.mask) * SLOT, c.next
-    return load_acquire_at(at + SEQ_OFFSET) - number == 1, at
+    return load_acquire_at(at + SEQ_OFFSET) - number == 1, at, number
 
 
 @leaf
 def ready(c):
     """Tell whether the next record is there, as `poll` does."""
-    there, _ = poll(c)
+    there, _, _ = poll(c)
     return there
 
 
 @leaf
-def step_over(c):
-    """Step over the record that `poll` found; `done` gives it back."""
-    c.next += 1
+def step_over(c, number):
+    """Step over the record that `poll` found, by its number; `done` gives it back."""
+    c.next = number + 1
 
 
 @leaf

@@ -207,11 +207,11 @@ def strategy_turn(agent, now):
     for source in range(2):
         consumer = agent.reports if source == 0 else agent.denials
         while True:
-            there, slot = poll(consumer)
+            there, slot, number = poll(consumer)
             if not there:
                 break
             report = record_at(slot, report_dtype)
-            step_over(consumer)
+            step_over(consumer, number)
             ts_recv = report.ts_recv
             mine = strategy_of(report.cl_ord_id) == agent.index and apply_report(agent, report) != 0
             fence_acquire()

@@ -232,11 +232,11 @@ def collect(tape, agent):
     """Keep the intents that wait, and have the paper venue answer them. Returns 0, or -1 where it had no room."""
     sent, outcome = span(tape.sent), 0
     while True:
-        there, at = poll(tape.intents)
+        there, at, number = poll(tape.intents)
         if not there:
             break
         intent = record_at(at, intent_dtype)
-        step_over(tape.intents)
+        step_over(tape.intents, number)
         if tape.intents_sent < sent.count:
             copy_bytes(sent.base + tape.intents_sent * SLOT, address_of(intent), SLOT)
         tape.intents_sent += 1
