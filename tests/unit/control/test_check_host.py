@@ -354,7 +354,7 @@ def test_measured_noise_is_of_this_machine():
     before = os.sched_getaffinity(0)
     core, clock = min(before), noise.new_clock()
     found = noise.spin(core, 0.05, clock)
-    assert 0.05 <= found.seconds < 5
+    assert 0.0499 <= found.seconds < 5                # the counter and the clock differ by parts in a million
     assert 0 < found.p50 <= found.p99 <= found.p999 <= found.longest or found.gaps == 0
     assert 0 <= found.lost_percent <= 100
     assert (found.gaps > 0) == (found.longest > noise.GAP_NS)
