@@ -22,9 +22,6 @@ DEFAULT_CONFIG = "config/hftd.toml"
 TRACES = ("pid", "kill.json", "kill.last.json")
 """Files that show a directory to be an instance's: its lock, its latch."""
 
-INSTANCE = re.compile(r"[a-z][a-z0-9_-]{0,23}")
-"""What an instance may be called, as daemon.name has it."""
-
 
 class NotRunning(HftdError):
     """No daemon of this name is running."""
@@ -74,6 +71,7 @@ def starting() -> dict[str, int]:
 
     They are known by the lock that they hold open and have signed, wherever their run directory lies.
     """
+    from hftd.control.config import INSTANCE
     from hftd.shm.segment import instances
 
     found, there = {}, instances()
@@ -83,7 +81,7 @@ def starting() -> dict[str, int]:
                 continue
             for handle in os.scandir(f"/proc/{entry}/fd"):
                 lock = Path(os.readlink(handle.path))
-                if lock.name == "pid" and INSTANCE.fullmatch(lock.parent.name) and lock.parent.name not in there:
+                if lock.name == "pid" and re.fullmatch(INSTANCE, lock.parent.name) and lock.parent.name not in there:
                     if os.path.samestat(lock.stat(), handle.stat()) and lock.read_text().strip() == entry:
                         found[lock.parent.name] = int(entry)
     return found

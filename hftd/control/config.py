@@ -56,11 +56,15 @@ def key(default: Any, doc: str, *, unit: str = "", min: float | None = None, max
     return field(default=default, metadata=facts)
 
 
+INSTANCE = r"[a-z][a-z0-9_-]{0,23}"
+"""What an instance may be called."""
+
+
 @dataclass(frozen=True)
 class Daemon:
     """[daemon]: the instance as a whole."""
 
-    name: str = key("hftd", "instance name; shared memory, run directory and logs carry it", pattern=r"[a-z][a-z0-9_-]{0,23}")
+    name: str = key("hftd", "instance name; shared memory, run directory and logs carry it", pattern=INSTANCE)
     layout: str = key("auto", "how roles share cores", choices=LAYOUTS)
     cores: list[int] = key([], "cores the daemon may use, in order feed, strategies, risk, gateway; empty: all it is allowed")
     run_dir: str = key("", "control socket and lock; empty: $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR/hftd or ~/.hftd")

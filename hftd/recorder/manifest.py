@@ -36,6 +36,14 @@ def keep_manifest(config: Config, directory: Path, epoch: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def digest_of(directory: Path, instance: str, epoch: int) -> str:
+    """Return the SHA-256, in hex, of a run's manifest as it is; '' where there is none that can be read."""
+    try:
+        return hashlib.sha256(manifest_path(directory, instance, epoch).read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
 def made_of(config: Config, epoch: int) -> dict[str, Any]:
     """Return what a run is made of, for JSON."""
     import llvmlite

@@ -10,7 +10,6 @@ seals them, and tells of entries that have no line in the log.
 """
 
 import contextlib
-import hashlib
 import os
 import zlib
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from hftd.errors import HftdError
 from hftd.msg.records import INSTRUMENT_ANNOUNCED, SEQ_OFFSET, SLOT
 from hftd.recorder import crashed
 from hftd.recorder.journal import HEADER, Stream, Writer, free_number, journal_dtype, stream_code
-from hftd.recorder.manifest import manifest_path
+from hftd.recorder.manifest import digest_of
 from hftd.recorder.setup import streams
 from hftd.recorder.taps import ENTRY, entry_dtype
 from hftd.shm import map as shared
@@ -148,7 +147,7 @@ def _further(config: Config, memory, directory: Path, epoch: int, new: np.ndarra
     names = {code: name for name, code in streams(config).items()}
     symbols = np.flatnonzero(np.asarray(instruments["flags"]) & INSTRUMENT_ANNOUNCED)
     writer = Writer(directory, config.daemon.name, epoch, free_number(directory, config.daemon.name, epoch),
-                    clocks.snapshot(control["clock"][0]), names, run=_manifest(config, directory, epoch))  # fmt: skip
+                    clocks.snapshot(control["clock"][0]), names, run=digest_of(directory, config.daemon.name, epoch))  # fmt: skip
     for at in symbols:
         writer.append(stream_code(Stream.SYMBOL), int(at), instruments[at : at + 1].tobytes())
     count = min(len(new), writer.capacity - writer.count)
@@ -158,14 +157,6 @@ def _further(config: Config, memory, directory: Path, epoch: int, new: np.ndarra
     found.entries += count
     found.paths.append(writer.path)
     return count
-
-
-def _manifest(config: Config, directory: Path, epoch: int) -> str:
-    """Return the digest of the dead run's manifest, '' where it has none: what it was made of is known to nobody now."""
-    try:
-        return hashlib.sha256(manifest_path(directory, config.daemon.name, epoch).read_bytes()).hexdigest()
-    except OSError:
-        return ""
 
 
 def write_all(handle: int, data: bytes, at: int) -> None:

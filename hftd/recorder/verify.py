@@ -6,7 +6,6 @@ A checksum finds damage to an entry; a digest finds an entry that was exchanged 
 Who can write all files of a run can make them anew from the one he changed: keep the last digest elsewhere (`hftd journal` has it).
 """
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hftd.recorder.journal import JournalError, Reader, Stream, read_journal
-from hftd.recorder.manifest import manifest_path
+from hftd.recorder.manifest import digest_of, manifest_path
 
 
 @dataclass
@@ -94,13 +93,11 @@ def _streams(reader: Reader, entries: int) -> dict[str, int]:
 def _judge_manifest(files: list[Verdict]) -> None:
     """Look whether the run's manifest is the one that its journals were begun with."""
     for one in files:
-        path = manifest_path(one.path.parent, one.instance, one.epoch)
-        try:
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError:
-            found = ""
+        run = (one.path.parent, one.instance, one.epoch)
+        found = digest_of(*run)
         if one.run and found != one.run:
-            one.problems.append(f"{path.name}, what the run was made of, {'was changed since' if found else 'is not there'}")
+            what = "was changed since" if found else "is not there"
+            one.problems.append(f"{manifest_path(*run).name}, what the run was made of, {what}")
 
 
 def _judge_run(files: list[Verdict]) -> None:

@@ -15,7 +15,7 @@ from hftd.core.agent import alive
 from hftd.shm import map as shared
 from hftd.shm import segment
 from hftd.sim.options import SYNTHETIC_SYMBOLS
-from tests.support.daemon import Exchange, hftd, name_of, nothing_left, pids_of, put_away, running, until, write_config
+from tests.support.daemon import exchange_of, hftd, name_of, nothing_left, pids_of, put_away, running, until, write_config
 from tests.support.data import ROOT
 
 SYMBOLS = list(SYNTHETIC_SYMBOLS)[:4]
@@ -23,14 +23,8 @@ SYMBOLS = list(SYNTHETIC_SYMBOLS)[:4]
 
 @pytest.fixture
 def exchange(tmp_path):
-    made = Exchange(tmp_path, "--seconds", "120", "--seed", "3")
-    try:
-        made.await_ready()
+    with exchange_of(tmp_path, "--seconds", "120", "--seed", "3") as made:
         yield made
-    finally:
-        if made.process.poll() is None:
-            made.process.kill()
-            made.process.wait()
 
 
 def test_start_under_a_latched_kill_switch_says_so(tmp_path, exchange):

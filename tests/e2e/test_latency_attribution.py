@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from tests.support.daemon import Exchange, hftd, name_of, nothing_left, pids_of, running, until, write_config
+from tests.support.daemon import exchange_of, hftd, name_of, nothing_left, pids_of, running, until, write_config
 
 SYMBOLS = ["ALFA", "BRVO", "CHRL", "DLTA"]
 HELD_S = 0.3
@@ -16,11 +16,8 @@ HELD_S = 0.3
 
 @pytest.fixture
 def exchange(tmp_path):
-    made = Exchange(tmp_path, "--seconds", "180", "--seed", "11", "--wait-login", "60")
-    made.await_ready()
-    yield made
-    if made.process.poll() is None:
-        made.end()
+    with exchange_of(tmp_path, "--seconds", "180", "--seed", "11", "--wait-login", "60") as made:
+        yield made
 
 
 def latency(name, *arguments):

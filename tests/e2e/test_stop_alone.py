@@ -13,7 +13,7 @@ from hftd.cli.instances import starting
 from hftd.cli.main import main
 from hftd.shm import segment
 from hftd.sim.options import SYNTHETIC_SYMBOLS
-from tests.support.daemon import Exchange, hftd, name_of, nothing_left, pids_of, running, until, write_config
+from tests.support.daemon import exchange_of, hftd, name_of, nothing_left, pids_of, running, until, write_config
 from tests.support.data import ROOT
 
 SYMBOLS = list(SYNTHETIC_SYMBOLS)[:4]
@@ -23,14 +23,8 @@ AN_ORDER = re.compile(r"(buy|sell) \d+ [A-Z]+ at \d+\.\d+ \(\d+-[0-9a-f]+-\d+, v
 @pytest.fixture
 def exchange(tmp_path):
     """A venue that leaves orders open when a connection ends: whatever is gone, hftd cancelled."""
-    made = Exchange(tmp_path, "--seconds", "120", "--seed", "3", "--no-cancel-on-disconnect")
-    try:
-        made.await_ready()
+    with exchange_of(tmp_path, "--seconds", "120", "--seed", "3", "--no-cancel-on-disconnect") as made:
         yield made
-    finally:
-        if made.process.poll() is None:
-            made.process.kill()
-            made.process.wait()
 
 
 def gateway(name):

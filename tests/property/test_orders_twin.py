@@ -33,7 +33,18 @@ class Game:
         self.seen_sent = self.seen_said = 0
         self.ids: list[int] = []
         self.told: dict[int, list[tuple]] = {}
+        self.sides: dict[int, int] = {}
+        self.denied: set[int] = set()
+        self.asked: set[int] = set()
         self.breaks = 0
+
+    def play(self, rounds: int, seed: int) -> None:
+        """Do random things, and compare whenever all is quiet."""
+        for _ in range(rounds):
+            for _ in range(self.random.randint(5, 40)):
+                self.act()
+            self.settle()
+            self.compare(seed)
 
     def act(self) -> None:
         """Do one random thing."""
@@ -89,8 +100,6 @@ class Game:
             desk.step(pick.randint(1, 2))
         self.hear()
 
-    sides: dict[int, int]
-
     def hear(self) -> None:
         """Keep the reports."""
         for item in self.desk.reports():
@@ -99,9 +108,6 @@ class Game:
                 self.denied.add(item["cl_ord_id"])
             elif kind not in LINK_TALK:
                 self.told.setdefault(item["cl_ord_id"], []).append((kind, item["qty"], item["leaves_qty"]))
-
-    denied: set[int]
-    asked: set[int]
 
     def quiet(self) -> bool:
         """Tell whether everything sent has arrived, both ways."""
@@ -168,12 +174,7 @@ class Game:
 def test_gateway_equals_its_naive_twin(tmp_path, seed):
     """Whatever happens in whatever order, both tell the same story."""
     game = Game(tmp_path, seed)
-    game.sides, game.denied, game.asked = {}, set(), set()
-    for _ in range(ROUNDS):
-        for _ in range(game.random.randint(5, 40)):
-            game.act()
-        game.settle()
-        game.compare(seed)
+    game.play(ROUNDS, seed)
     game.desk.send(CANCEL_ALL)
     game.settle()
     game.compare(seed)

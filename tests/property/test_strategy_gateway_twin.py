@@ -85,12 +85,7 @@ class Both(Game):
 def test_a_strategy_and_the_gateway_tell_the_same_story(tmp_path, seed):
     """Whatever happens in whatever order."""
     game = Both(tmp_path, seed)
-    game.sides, game.denied, game.asked = {}, set(), set()
-    for _ in range(ROUNDS):
-        for _ in range(game.random.randint(5, 40)):
-            game.act()
-        game.settle()
-        game.compare(seed)
+    game.play(ROUNDS, seed)
     game.strategy.do(4, -1)
     game.desk.send(IntentKind.CANCEL_ALL)
     game.settle()

@@ -107,6 +107,19 @@ def nothing_left(name: str, pids: list[int] = ()) -> bool:
 
 
 @contextlib.contextmanager
+def exchange_of(directory: Path, *arguments: str):
+    """An exchange that is ready; whatever the test did to it, it is gone afterwards."""
+    made = Exchange(directory, *arguments)
+    try:
+        made.await_ready()
+        yield made
+    finally:
+        if made.process.poll() is None:
+            made.process.kill()
+            made.process.wait()
+
+
+@contextlib.contextmanager
 def running(directory: Path, exchange: Exchange, symbols: list[str], **sections: dict):
     """A started daemon; yields (name, config path). Whatever the test did to it, it is gone afterwards."""
     config = write_config(directory, exchange, symbols, **sections)

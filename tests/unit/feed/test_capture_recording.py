@@ -2,12 +2,10 @@
 
 import os
 import random
-import resource
 import socket
 import struct
 import threading
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from hftd.core.memory import address
 from hftd.feed.sources.capture import CaptureFile
 from hftd.feed.sources.receive import recorded_line_dtype, take_stamp
 from hftd.feed.sources.record import LINES_MAX, RecordError, Recording, configured_lines
+from tests.support.disk import files_of_at_most
 from tests.support.live_feed import udp
 from tests.support.pcap import udp_payloads
 
@@ -124,17 +123,6 @@ def test_the_file_never_grows_beyond_its_limit_and_stays_whole(tmp_path, most):
     assert len(payloads) == facts["packets"] and sum(map(len, payloads)) == facts["lines"][0]["bytes"]
     assert payloads == [number.to_bytes(4, "big") * (number % 100) for number in range(len(payloads))]
     assert path.stat().st_size > most - 10_000        # and what fits is there
-
-
-@contextmanager
-def files_of_at_most(size: int):
-    """Let no file of this process grow beyond a size: writes are cut short there, then refused, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("room", [1000, 2501, 30_000])

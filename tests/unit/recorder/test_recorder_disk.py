@@ -4,10 +4,8 @@ import errno
 import faulthandler
 import json
 import os
-import resource
 import shutil
 import signal
-from contextlib import contextmanager
 
 import pytest
 
@@ -16,21 +14,11 @@ from hftd.recorder.journal import HEADER, Stream, Writer
 from hftd.recorder.logs import RotatingFile
 from hftd.recorder.taps import ENTRY
 from hftd.risk import ledger
+from tests.support.disk import files_of_at_most
 from tests.support.recorder_booth import Booth
 from tests.support.risk_desk import Desk
 
 NONE, AGAIN = "no journal is written", "a journal is written again"
-
-
-@contextmanager
-def files_of_at_most(size: int):
-    """Let no file of this process grow beyond a size: writes are cut short there, then refused, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def second(booth) -> None:
